@@ -1,0 +1,445 @@
+"""All compiled code of Equipoise, and nothing else.
+
+Each kernel is a plain function over contiguous float64 arrays, compiled in one line at the end of the module, so
+that it can be read, tested and mutated without compilation (``NUMBA_DISABLE_JIT=1``).  A kernel works on the users
+``first <= n < last`` and writes only to their rows, so that several threads can share a call; it releases the
+interpreter lock, raises nothing and returns a status (0 = done, otherwise 1 + the index of the user where it
+failed).  ``fastmath`` is off.
+
+Symmetric matrices live in row-major storage and only their lower triangle is read or written, unless stated
+otherwise.  BLAS and LAPACK are called through SciPy's Cython interface by symbol name, which (unlike a function
+pointer) Numba can cache on disk.
+
+Notation: user n has queries ``Q[start[n]:stop[n]]`` (ℐ, d); N users, P parameters.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import scipy.linalg
+
+_JIT = not numba.config.DISABLE_JIT
+
+
+# --------------------------------------------------------------------------------------------------------------
+# BLAS and LAPACK on row-major arrays.  A row-major lower triangle is a column-major upper one, hence "U" below.
+# --------------------------------------------------------------------------------------------------------------
+
+if _JIT:
+    import llvmlite.binding
+    from numba.extending import get_cython_function_address
+
+    def _external(name, module, n_arguments):
+        symbol = "equipoise_" + name
+        llvmlite.binding.add_symbol(symbol, get_cython_function_address(module, name))
+        return numba.types.ExternalFunction(symbol, numba.types.void(*[numba.types.intp] * n_arguments))
+
+    _dsyrk = _external("dsyrk", "scipy.linalg.cython_blas", 10)
+    _dpotrf = _external("dpotrf", "scipy.linalg.cython_lapack", 5)
+    _dpotri = _external("dpotri", "scipy.linalg.cython_lapack", 5)
+    _dpotrs = _external("dpotrs", "scipy.linalg.cython_lapack", 8)
+    _dsyevd = _external("dsyevd", "scipy.linalg.cython_lapack", 11)
+
+    def gram_add(X, alpha, C):
+        """C += alpha XᵀX, lower triangle; rows·P² flops."""
+        rows, size = X.shape
+        if rows == 0:
+            return
+        ints = np.array([size, rows], dtype=np.int32)
+        reals = np.array([alpha, 1.0])
+        flags = np.array([85, 78], dtype=np.uint8)  # "U", "N"
+        i, r, f = ints.ctypes.data, reals.ctypes.data, flags.ctypes.data
+        _dsyrk(f, f + 1, i, i + 4, r, X.ctypes.data, i, r + 8, C.ctypes.data, i)
+
+    def cholesky(K):
+        """Overwrite the lower triangle of K by L with K = L Lᵀ; 1 if K is not positive definite. P³/3 flops."""
+        ints = np.array([K.shape[0], 0], dtype=np.int32)
+        flags = np.array([85], dtype=np.uint8)
+        i = ints.ctypes.data
+        _dpotrf(flags.ctypes.data, i, K.ctypes.data, i, i + 4)
+        return 0 if ints[1] == 0 else 1
+
+    def cholesky_inverse(L):
+        """Overwrite the lower triangle L by that of (L Lᵀ)⁻¹; 2P³/3 flops."""
+        ints = np.array([L.shape[0], 0], dtype=np.int32)
+        flags = np.array([85], dtype=np.uint8)
+        i = ints.ctypes.data
+        _dpotri(flags.ctypes.data, i, L.ctypes.data, i, i + 4)
+        return 0 if ints[1] == 0 else 1
+
+    def cholesky_solve(L, x):
+        """Overwrite x by (L Lᵀ)⁻¹ x; 2P² flops."""
+        ints = np.array([L.shape[0], 1, 0], dtype=np.int32)
+        flags = np.array([85], dtype=np.uint8)
+        i = ints.ctypes.data
+        _dpotrs(flags.ctypes.data, i, i + 4, L.ctypes.data, i, x.ctypes.data, i, i + 8)
+
+    def eigenbasis_rows(H, values, work, iwork):
+        """Overwrite H = Vᵀ diag(values) V by V, whose rows are eigenvectors; 1 on failure. About 9P³ flops."""
+        ints = np.array([H.shape[0], work.size, iwork.size, 0], dtype=np.int32)
+        flags = np.array([86, 85], dtype=np.uint8)  # "V", "U"
+        i, f = ints.ctypes.data, flags.ctypes.data
+        w, iw = work.ctypes.data, iwork.ctypes.data
+        _dsyevd(f, f + 1, i, H.ctypes.data, i, values.ctypes.data, w, i + 4, iw, i + 8, i + 12)
+        return 0 if ints[3] == 0 else 1
+
+else:
+
+    def gram_add(X, alpha, C):
+        """C += alpha XᵀX."""
+        C += alpha * (X.T @ X)
+
+    def cholesky(K):
+        """Overwrite the lower triangle of K by L with K = L Lᵀ; 1 if K is not positive definite."""
+        lower = np.tril(K)
+        try:
+            K[:] = np.linalg.cholesky(lower + np.tril(K, -1).T)
+        except np.linalg.LinAlgError:
+            return 1
+        return 0
+
+    def cholesky_inverse(L):
+        """Overwrite the lower triangle L by that of (L Lᵀ)⁻¹."""
+        L[:] = scipy.linalg.cho_solve((np.tril(L), True), np.eye(L.shape[0]))
+        return 0
+
+    def cholesky_solve(L, x):
+        """Overwrite x by (L Lᵀ)⁻¹ x."""
+        x[:] = scipy.linalg.cho_solve((np.tril(L), True), x)
+
+    def eigenbasis_rows(H, values, work, iwork):
+        """Overwrite H = Vᵀ diag(values) V by V, whose rows are eigenvectors."""
+        values[:], columns = np.linalg.eigh(np.tril(H) + np.tril(H, -1).T)
+        H[:] = columns.T
+        return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Margins, gradients and Hessians of the data
+# --------------------------------------------------------------------------------------------------------------
+
+
+def margins(Q, start, stop, thetas, out, first, last):
+    """Margins of every data point, ``out[i, k] = Q_i · theta_nk`` (rows, K).  2·rows·P flops.
+
+    NumPy: ``out[a:b] = Q[a:b] @ thetas[n].reshape(K, d).T``
+    """
+    d = Q.shape[1]
+    K = thetas.shape[1] // d
+    for n in range(first, last):
+        a, b = start[n], stop[n]
+        if b > a:
+            if K == 1:
+                out[a:b, 0] = np.dot(Q[a:b], thetas[n])
+            else:
+                out[a:b] = np.dot(Q[a:b], thetas[n].reshape(K, d).T)
+    return 0
+
+
+def pull_back(Q, start, stop, slopes, out, first, last):
+    """Gradients of the data part, ``out[n] = Σ_i slopes_i ⊗ Q_i`` (N, P).  2·rows·P flops.
+
+    NumPy: ``out[n] = (slopes[a:b].T @ Q[a:b]).ravel()``
+    """
+    d = Q.shape[1]
+    K = slopes.shape[1]
+    for n in range(first, last):
+        a, b = start[n], stop[n]
+        if b == a:
+            out[n] = 0.0
+        elif K == 1:
+            out[n] = np.dot(slopes[a:b, 0].copy(), Q[a:b])
+        else:
+            out[n] = np.dot(slopes[a:b].copy().T, Q[a:b]).ravel()
+    return 0
+
+
+_BLOCK = 256  # rows of a scaled copy of the data: small enough to stay in the cache
+
+
+def weighted_gram(Q, start, stop, weights, H, first, last):
+    """Hessians with one output, ``H[n] = Σ_i weights_i Q_i Q_iᵀ`` (N, d, d).  rows·d² flops.
+
+    NumPy: ``H[n] = (Q[a:b].T * weights[a:b]) @ Q[a:b]``
+    """
+    d = Q.shape[1]
+    scaled = np.empty((_BLOCK, d))
+    for n in range(first, last):
+        H[n] = 0.0
+        for a in range(start[n], stop[n], _BLOCK):
+            rows = min(_BLOCK, stop[n] - a)
+            for i in range(rows):
+                root = np.sqrt(max(weights[a + i], 0.0))
+                for j in range(d):
+                    scaled[i, j] = root * Q[a + i, j]
+            gram_add(scaled[:rows], 1.0, H[n])
+    return 0
+
+
+def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
+    """Hessians with K classes, ``H[n] = Σ_i mass_i (diag(p_i) - p_i p_iᵀ) ⊗ Q_i Q_iᵀ`` (N, P, P).
+
+    The second term is -YᵀY with rows Y_i = √mass_i (p_i ⊗ Q_i), one BLAS call.  rows·P² flops.
+    NumPy: ``np.einsum("ikl,ia,ib->kalb", curvature, Q, Q).reshape(P, P)``
+    """
+    d = Q.shape[1]
+    K = p.shape[1]
+    Y = np.empty((_BLOCK, K * d))
+    scaled = np.empty((_BLOCK, d))
+    diagonal = np.empty((d, d))
+    for n in range(first, last):
+        H[n] = 0.0
+        for a in range(start[n], stop[n], _BLOCK):
+            rows = min(_BLOCK, stop[n] - a)
+            for k in range(K):
+                for i in range(rows):
+                    root = np.sqrt(mass[a + i] * p[a + i, k])
+                    weight = np.sqrt(mass[a + i]) * p[a + i, k]
+                    for j in range(d):
+                        scaled[i, j] = root * Q[a + i, j]
+                        Y[i, k * d + j] = weight * Q[a + i, j]
+                diagonal[:] = 0.0
+                gram_add(scaled[:rows], 1.0, diagonal)
+                H[n, k * d : (k + 1) * d, k * d : (k + 1) * d] += diagonal
+            gram_add(Y[:rows], -1.0, H[n])
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
+# ℓ2²: quadratic models eliminated by Cholesky factors
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _normal_equations(Q, answers, H, b):
+    """H = QᵀQ (lower triangle) and b = QᵀA of one user."""
+    H[:] = 0.0
+    b[:] = 0.0
+    if Q.shape[0] > 0:
+        gram_add(Q, 1.0, H)
+        b[:] = np.dot(answers, Q)
+
+
+def least_squares_factor(Q, answers, start, stop, shift, L, b, inverse_sum, solved_sum, first, last):
+    """K_n = Q_nᵀQ_n + shift·I = L Lᵀ and b_n = Q_nᵀA_n; adds Σ K_n⁻¹ and Σ K_n⁻¹ b_n.  ℐd² + d³ flops a user.
+
+    NumPy: ``K = Q.T @ Q + shift * np.eye(d); inverse_sum += inv(K); solved_sum += solve(K, Q.T @ A)``
+    """
+    d = Q.shape[1]
+    x = np.empty(d)
+    W = np.empty((d, d))
+    for n in range(first, last):
+        _normal_equations(Q[start[n] : stop[n]], answers[start[n] : stop[n]], L[n], b[n])
+        if _eliminate(L[n], shift, b[n], W, x, inverse_sum, solved_sum) != 0:
+            return n + 1
+    return 0
+
+
+def quadratic_factor(shift, L, b, inverse_sum, solved_sum, first, last):
+    """As :func:`least_squares_factor`, for Hessians that stand in ``L`` already.  P³ flops a user."""
+    P = L.shape[1]
+    x = np.empty(P)
+    W = np.empty((P, P))
+    for n in range(first, last):
+        if _eliminate(L[n], shift, b[n], W, x, inverse_sum, solved_sum) != 0:
+            return n + 1
+    return 0
+
+
+def _eliminate(K, shift, b, W, x, inverse_sum, solved_sum):
+    """Factor K + shift·I in place and add its inverse and its solution for b to the sums."""
+    P = K.shape[0]
+    for j in range(P):
+        K[j, j] += shift
+    if cholesky(K) != 0:
+        return 1
+    x[:] = b
+    cholesky_solve(K, x)
+    solved_sum += x
+    W[:] = K
+    if cholesky_inverse(W) != 0:
+        return 1
+    for i in range(P):
+        for j in range(i + 1):
+            inverse_sum[i, j] += W[i, j]
+    return 0
+
+
+def back_substitute(L, b, pull, thetas, total, first, last):
+    """θ_n = K_n⁻¹(b_n + pull), and adds Σ θ_n to ``total``.  2P² flops a user.
+
+    NumPy: ``thetas[n] = solve(K[n], b[n] + pull); total += thetas[n]``
+    """
+    P = pull.size
+    x = np.empty(P)
+    for n in range(first, last):
+        for j in range(P):
+            x[j] = b[n, j] + pull[j]
+        cholesky_solve(L[n], x)
+        thetas[n] = x
+        total += x
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Any regularizer: quadratic models in their eigenbases and the secular equation
+# --------------------------------------------------------------------------------------------------------------
+
+SQUARED_L2, L2, SMOOTH_L2 = 0, 1, 2
+
+
+def least_squares_normal(Q, answers, start, stop, H, b, first, last):
+    """Normal equations of each user, H_n = Q_nᵀQ_n and b_n = Q_nᵀA_n.  ℐd² flops a user.
+
+    NumPy: ``H[n] = Q[a:z].T @ Q[a:z]; b[n] = Q[a:z].T @ answers[a:z]``
+    """
+    for n in range(first, last):
+        _normal_equations(Q[start[n] : stop[n]], answers[start[n] : stop[n]], H[n], b[n])
+    return 0
+
+
+def eigenbases(H, beta, shift, first, last):
+    """Overwrite H_n by its eigenvectors (rows); beta_n = max(eigenvalues, 0) + shift.  About 9P³ flops a user.
+
+    NumPy: ``values, V = np.linalg.eigh(H[n]); H[n] = V.T; beta[n] = np.maximum(values, 0) + shift``
+    """
+    P = H.shape[1]
+    work = np.empty(1 + 6 * P + 2 * P * P)
+    iwork = np.empty(3 + 5 * P, dtype=np.int32)
+    for n in range(first, last):
+        if eigenbasis_rows(H[n], beta[n], work, iwork) != 0:
+            return n + 1
+        for j in range(P):
+            beta[n, j] = max(beta[n, j], 0.0) + shift
+    return 0
+
+
+def _secular(beta, g, lam, kind):
+    r"""Solve ‖(g_i/(1 + beta_i σ), one/σ)‖ = lam for σ = 1/s; returns 0 where the model is tied to ρ.
+
+    s is the stiffness of the regularizer at the minimum: ∇_ρR = s(ρ - θ).  1/‖·‖ is concave and increasing in σ,
+    so Newton's method from the left of the root increases monotonically to it.  6P flops a step, 2-5 steps.
+    """
+    if kind == SQUARED_L2:
+        return 0.5 / lam
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    sigma = one / lam
+    for _ in range(200):
+        square = one / (sigma * sigma) if one > 0.0 else 0.0
+        slope = one / (sigma * sigma * sigma) if one > 0.0 else 0.0
+        for i in range(g.size):
+            t = 1.0 / (1.0 + beta[i] * sigma)
+            r = g[i] * t
+            square += r * r
+            slope += r * r * beta[i] * t
+        excess = np.sqrt(square) / lam - 1.0
+        if not excess > 2.3e-16:
+            break
+        if slope <= 0.0:
+            return np.nan
+        step = excess * square / slope
+        if sigma + step == sigma:
+            break
+        sigma += step
+    return sigma
+
+
+def partial_minima(
+    V, beta, center, slope, rho, lam, kind, order, thetas, pulls, value, gradient, hessian, negative, first, last
+):
+    r"""Minimize q_n(θ) + R(ρ, θ) over θ for each user, and sum value, gradient and Hessian in ρ.
+
+    q_n(θ) = slope_n·δ + δᵀB_nδ/2 with δ = θ - center_n and B_n = V_nᵀ diag(beta_n) V_n.  With g = ∇q_n(ρ) in the
+    eigenbasis and σ from :func:`_secular`:
+
+        pull = ∇φ_n(ρ) = V_nᵀ (g_i/(1 + beta_i σ)),     θ_n = ρ - σ·pull,
+        ∇²φ_n(ρ) = V_nᵀ diag(beta/(1 + beta σ)) V_n - κ v vᵀ   (the parallel sum of B_n and ∇²R).
+
+    ``hessian`` collects the first term (a majorizer, since √ is concave), ``negative`` the second.
+    ``order`` 0: value and gradient only; 2: Hessian too.  4P² flops a user, P³ more with the Hessian.
+
+    NumPy: minimize each user's q_n + R by any means; ``tests/test_kernels.py`` does.
+    """
+    P = rho.size
+    y = np.empty(P)
+    g = np.empty(P)
+    u = np.empty(P)
+    scaled = np.empty((P, P))
+    for n in range(first, last):
+        y[:] = np.dot(V[n], rho - center[n])
+        slope_hat = np.dot(V[n], slope[n])
+        length = 0.0
+        for i in range(P):
+            g[i] = beta[n, i] * y[i] + slope_hat[i]
+            length += g[i] * g[i]
+        tied = kind == L2 and length <= lam * lam
+        sigma = 0.0 if tied else _secular(beta[n], g, lam, kind)
+        if not sigma >= 0.0 or sigma == np.inf:
+            return n + 1
+        z_square = 0.0
+        model = 0.0
+        for i in range(P):
+            u[i] = g[i] / (1.0 + beta[n, i] * sigma)
+            z_square += (sigma * u[i]) ** 2
+            delta = y[i] - sigma * u[i]
+            model += (slope_hat[i] + 0.5 * beta[n, i] * delta) * delta
+        if kind == SQUARED_L2:
+            model += lam * z_square
+        elif kind == L2:
+            model += lam * np.sqrt(z_square)
+        else:
+            model += lam * np.sqrt(1.0 + z_square)
+        value[0] += model
+        pulls[n] = np.dot(u, V[n])
+        gradient += pulls[n]
+        for i in range(P):
+            # A tied model equals ρ to the last bit.
+            thetas[n, i] = rho[i] - sigma * pulls[n, i] if sigma > 0.0 else rho[i]
+        if order < 2:
+            continue
+        for i in range(P):
+            root = np.sqrt(beta[n, i] / (1.0 + beta[n, i] * sigma))
+            for j in range(P):
+                scaled[i, j] = root * V[n, i, j]
+        gram_add(scaled, 1.0, hessian)
+        if kind != SQUARED_L2 and sigma > 0.0:
+            # κ = (s³/λ²)(one + |z|²)/(one + Σ z²β/(β+s)), v = β/(β+s) z, written in u = s z: no cancellation.
+            one = 1.0 if kind == SMOOTH_L2 else 0.0
+            denominator = one
+            for i in range(P):
+                t = beta[n, i] * sigma / (1.0 + beta[n, i] * sigma)
+                denominator += (sigma * u[i]) ** 2 * t
+                g[i] = t * u[i]
+            if denominator > 0.0:
+                kappa = (one + z_square) / (sigma * lam * lam * denominator)
+                y[:] = np.dot(g, V[n])
+                for i in range(P):
+                    for j in range(i + 1):
+                        negative[i, j] += kappa * y[i] * y[j]
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Compilation, one line a kernel
+# --------------------------------------------------------------------------------------------------------------
+
+_compile = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+gram_add = _compile(gram_add)
+cholesky = _compile(cholesky)
+cholesky_inverse = _compile(cholesky_inverse)
+cholesky_solve = _compile(cholesky_solve)
+eigenbasis_rows = _compile(eigenbasis_rows)
+_normal_equations = _compile(_normal_equations)
+_eliminate = _compile(_eliminate)
+_secular = _compile(_secular)
+margins = _compile(margins)
+pull_back = _compile(pull_back)
+weighted_gram = _compile(weighted_gram)
+multinomial_hessian = _compile(multinomial_hessian)
+least_squares_factor = _compile(least_squares_factor)
+quadratic_factor = _compile(quadratic_factor)
+back_substitute = _compile(back_substitute)
+least_squares_normal = _compile(least_squares_normal)
+eigenbases = _compile(eigenbases)
+partial_minima = _compile(partial_minima)

@@ -1,0 +1,384 @@
+r"""The exact global minimum of the loss (eq. 1) and of its views (eqs 2 and 48).
+
+===============================  =============================================================================
+problem                          method
+===============================  =============================================================================
+least squares, ℓ2²               closed form: Cholesky factors, one d × d system (``"closed_form"``)
+least squares, ℓ2, smooth-ℓ2     eigenbases once, then Newton on ρ with secular equations (``"secular"``)
+any other loss, ℓ2²              Newton on the joint arrowhead system (``"newton"``)
+any other loss, ℓ2, smooth-ℓ2    Newton with the regularizer kept exact: each step is a ``"secular"`` problem
+your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
+===============================  =============================================================================
+
+``"dense"`` also serves every smooth problem as an independent, readable second route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from solvers import _kernels as kernels
+from solvers._parallel import over_users
+from solvers.dense import dense_newton
+from solvers.existence import flat_directions, recession, unbounded_tilt, used_rows
+from solvers.optimality import gradient_at_zero, local_gradients, margins, optimality
+from solvers.quadratic import (
+    Anchors,
+    Models,
+    eigenbases,
+    is_built_in,
+    least_squares_factors,
+    minimize_models,
+    quadratic_factors,
+    squared_l2_step,
+)
+from solvers.result import Direction, MinimizerSet, Solution, Status
+from solvers.segment import center_of_segment
+from theory import L2, AssumptionError, LeastSquares, Multinomial, Problem, ShapeError, SolverError, SquaredL2
+from theory.arrays import Array, as_positive
+from theory.losses import Loss
+
+METHODS = ("auto", "closed_form", "secular", "newton", "dense")
+
+
+def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", throw: bool = True) -> Solution:
+    r"""Return the global minimum (ρ*, θ*) of the loss.
+
+    .. math:: \min_{\rho,\vec\theta}\ \sum_n \mathcal L_n(\theta_n) + \sum_n \mathcal R(\rho, \theta_n) + \rho^T g
+
+    Parameters
+    ----------
+    problem : Problem
+    tol : float, > 0
+        The residual that counts as solved, relative to ‖∇Loss(0, 0)‖.  The solvers go on to rounding anyway.
+    method : str
+        One of :data:`METHODS`; ``"auto"`` chooses by loss and regularizer (see the module's table).
+    throw : bool
+        Raise :class:`SolverError` where no minimum was reached (the error carries the solution), or return.
+
+    Returns
+    -------
+    Solution
+        With ``status`` OPTIMAL, or SET where the minimizers are a set.  The element returned then is: for plain
+        ℓ2 with ρ* on a segment its midpoint; for flat directions (ν = 0) the one with no component in them.  With
+        ``throw=False`` also NO_MINIMUM (with the direction of recession) or STALLED.
+
+    Raises
+    ------
+    SolverError
+        No minimum exists, or the residual stayed above ``tol``.
+    AssumptionError, ShapeError
+        Bad arguments.
+
+    Source: eq. 1 (``eq1_global_loss``), eq. 2, eq. 48.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from theory import LeastSquares, Problem, SquaredL2, UserDataset
+    >>> users = [UserDataset([[1.0]], [1.0]), UserDataset([[1.0]], [3.0])]
+    >>> solution = minimize(Problem(users, LeastSquares(), SquaredL2(0.5)))
+    >>> solution.rho.round(12), solution.thetas.ravel().round(12)
+    (array([2.]), array([1.5, 2.5]))
+    """
+    if not isinstance(problem, Problem):
+        raise ShapeError("problem", "a Problem", type(problem).__name__)
+    tol = as_positive(tol, "tol", "eq1_global_loss")
+    method = _choose(problem, method)
+    flat = flat_directions(problem)
+    direction = unbounded_tilt(problem, flat)
+    if direction is not None:
+        solution = _without_minimum(problem, direction, method)
+    else:
+        solution = _solve(problem, tol, method, flat)
+    if throw and not solution.status.is_minimum:
+        raise SolverError(_explain(solution, tol), solution)
+    return solution
+
+
+def _choose(problem: Problem, method: str) -> str:
+    if method not in METHODS:
+        raise ShapeError("method", f"one of {', '.join(METHODS)}", repr(method))
+    if not is_built_in(problem.reg):
+        allowed = ("dense",)
+    elif isinstance(problem.loss, LeastSquares):
+        allowed = ("closed_form", "secular", "dense") if isinstance(problem.reg, SquaredL2) else ("secular", "dense")
+    else:
+        allowed = ("newton", "dense")
+    if isinstance(problem.reg, L2):
+        allowed = tuple(name for name in allowed if name != "dense")
+    if method == "auto":
+        return allowed[0]
+    if method not in allowed:
+        pair = f"{problem.loss.name} with {problem.reg.name}"
+        raise AssumptionError("eq1_global_loss", f"method {method!r} for {pair}", f"use one of {', '.join(allowed)}")
+    return method
+
+
+def _explain(solution: Solution, tol: float) -> str:
+    if solution.status is Status.NO_MINIMUM:
+        return f"{Status.NO_MINIMUM.value} (solution.direction)"
+    found = solution.stats["relative_residual"]
+    return f"{Status.STALLED.value}: relative residual {found:g} with tol = {tol:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where a method stopped: models, ∇L_n(θ_n) (N, P), iterations."""
+
+    rho: Array
+    thetas: Array
+    gradients: Array
+    iterations: int
+
+
+def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
+    ridge = _Ridge(problem, flat)
+    run: dict[str, Callable[[Problem, _Ridge, float], tuple[Array, Array, int]]] = {
+        "closed_form": _closed_form,
+        "secular": _secular,
+        "newton": _newton,
+        "dense": _dense,
+    }
+    scale = gradient_at_zero(problem)
+    rho, thetas, iterations = run[method](problem, ridge, scale)
+    minimizers: MinimizerSet | None = None
+    gradients = local_gradients(problem, thetas)
+    if len(flat):
+        minimizers = MinimizerSet("affine", rho[None], flat)
+    elif isinstance(problem.reg, L2):
+        rho, minimizers = center_of_segment(problem, rho, thetas, gradients)
+    residual = optimality(problem, rho, thetas, gradients, scale)
+    status = Status.SET if minimizers is not None else Status.OPTIMAL
+    direction: Direction | None = None
+    if problem.nu == 0 and (direction := recession(problem)) is not None:
+        status, minimizers = Status.NO_MINIMUM, None
+    elif not residual.relative <= tol:
+        status, minimizers = Status.STALLED, None
+    stats = {
+        "method": method,
+        "iterations": iterations,
+        "relative_residual": residual.relative,
+        "n_tied": int(np.sum((thetas == rho).all(axis=1) & problem.free)),
+    }
+    return Solution(problem, rho, thetas, status, stats, direction, minimizers)
+
+
+def _without_minimum(problem: Problem, direction: Direction, method: str) -> Solution:
+    rho, thetas = np.zeros(problem.dim), np.zeros((problem.n_users, problem.dim))
+    for s, model in problem.pinned.items():
+        thetas[s] = model
+    stats: dict[str, Any] = {"method": method, "iterations": 0, "relative_residual": float("nan"), "n_tied": 0}
+    return Solution(problem, rho, thetas, Status.NO_MINIMUM, stats, direction)
+
+
+class _Ridge:
+    """κ‖Π θ_n‖²/2 on the flat directions: it changes nothing but the choice of the element of the affine set."""
+
+    def __init__(self, problem: Problem, flat: Array) -> None:
+        lam = getattr(problem.reg, "lam", 1.0)
+        self.is_zero = len(flat) == 0
+        self.matrix = lam * (flat.T @ flat) if not self.is_zero else np.zeros((0, 0))
+
+    def add_to(self, hessians: Array) -> None:
+        """Add κΠ to every Hessian."""
+        if not self.is_zero:
+            hessians += self.matrix
+
+
+def _anchors(problem: Problem) -> Anchors:
+    models = [problem.pinned[s] for s in sorted(problem.pinned)]
+    return Anchors(np.array(models).reshape(len(models), problem.dim), np.array(problem.slope))
+
+
+def _assemble(problem: Problem, free_thetas: Array) -> Array:
+    thetas = np.empty((problem.n_users, problem.dim))
+    thetas[problem.free] = free_thetas
+    for s, model in problem.pinned.items():
+        thetas[s] = model
+    return thetas
+
+
+def _rows_of_free(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    free = problem.free
+    return np.ascontiguousarray(problem.stack.start[free]), np.ascontiguousarray(problem.stack.stop[free])
+
+
+def _closed_form(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+    """Least squares with ℓ2²: the stationarity conditions are linear (Cholesky, then one d × d system)."""
+    start, stop = _rows_of_free(problem)
+    lam, anchors = problem.reg.lam, _anchors(problem)
+    shift = 2.0 * (problem.nu + lam)
+    if ridge.is_zero:
+        factors = least_squares_factors(problem.stack.Q, problem.stack.labels, start, stop, shift)
+    else:
+        H, b = _normal_equations(problem, start, stop)
+        ridge.add_to(H)
+        factors = quadratic_factors(H, b, shift)
+    gradient = anchors.slope - 2.0 * lam * anchors.models.sum(axis=0)
+    rho, thetas = squared_l2_step(factors, lam, len(anchors.models), gradient)
+    return rho, _assemble(problem, thetas), 1
+
+
+def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
+    stack, size = problem.stack, problem.dim
+    H, b = np.empty((len(start), size, size)), np.empty((len(start), size))
+    over_users(
+        lambda _, first, last: kernels.least_squares_normal(stack.Q, stack.labels, start, stop, H, b, first, last),
+        (stop - start) * float(size**2),
+    )
+    return H, b
+
+
+def _secular(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+    """Least squares with any regularizer: eigenbases once, then Newton on ρ."""
+    start, stop = _rows_of_free(problem)
+    H, b = _normal_equations(problem, start, stop)
+    ridge.add_to(H)
+    V, beta = eigenbases(H, 2.0 * problem.nu)
+    models = Models(V, beta, np.zeros_like(b), -b)
+    point, iterations = minimize_models(models, problem.reg, _anchors(problem))
+    return point.rho, _assemble(problem, point.thetas), iterations
+
+
+def _dense(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+    return dense_newton(problem, ridge.matrix if not ridge.is_zero else None, scale)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Newton for general losses
+# --------------------------------------------------------------------------------------------------------------
+
+_MAX_ITERATIONS = 200
+_FLOOR = 3e-16
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """One iterate: models, margins, ∇L_n (N, P), value of the loss and relative residual."""
+
+    rho: Array
+    thetas: Array
+    m: Array
+    gradients: Array
+    value: float
+    residual: float
+
+
+def _newton(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+    r"""Newton's method, with the regularizer replaced by its quadratic model only if it is one (ℓ2²).
+
+    Each step minimizes Σ_n (quadratic model of L_n) + Σ_n R exactly, then searches along the step for sufficient
+    decrease of the loss.  Ties of plain ℓ2 come out of the subproblem exactly.
+    """
+    rows = used_rows(problem)
+    start_thetas = _assemble(problem, np.zeros((int(problem.free.sum()), problem.dim)))
+    anchors = _anchors(problem)
+    rho = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(problem.dim)
+    state = _evaluate(problem, rho, start_thetas, margins(problem, start_thetas), rows, scale)
+    for iteration in range(1, _MAX_ITERATIONS + 1):
+        if state.residual <= _FLOOR:
+            return state.rho, state.thetas, iteration - 1
+        target = _newton_target(problem, ridge, state, anchors)
+        following = _search(problem, state, *target, rows, scale)
+        if following is None:
+            return state.rho, state.thetas, iteration
+        stagnates = following.residual > 0.5 * state.residual and state.residual < 1e-13
+        state = following if not stagnates or following.residual < state.residual else state
+        if stagnates:
+            return state.rho, state.thetas, iteration
+    return state.rho, state.thetas, _MAX_ITERATIONS
+
+
+def _evaluate(problem: Problem, rho: Array, thetas: Array, m: Array, rows: np.ndarray, scale: float) -> _State:
+    gradients = local_gradients(problem, thetas, m)
+    residual = optimality(problem, rho, thetas, gradients, scale).relative
+    return _State(rho, thetas, m, gradients, _loss_value(problem, rho, thetas, m, rows), residual)
+
+
+def _loss_value(problem: Problem, rho: Array, thetas: Array, m: Array, rows: np.ndarray) -> float:
+    data = float(np.sum(problem.loss.phi(m[rows], problem.stack.labels[rows])))
+    rest = problem.nu * float(np.sum(thetas**2)) + float(np.sum(problem.reg.value(rho, thetas)))
+    return data + rest + float(rho @ problem.slope)
+
+
+def _newton_target(problem: Problem, ridge: _Ridge, state: _State, anchors: Anchors) -> tuple[Array, Array]:
+    """Minimize the model of the loss around ``state``."""
+    free = problem.free
+    H = data_hessians(problem, state.m)
+    ridge.add_to(H)
+    center = np.ascontiguousarray(state.thetas[free])
+    slope = np.ascontiguousarray(state.gradients[free])
+    if not ridge.is_zero:
+        slope = slope + center @ ridge.matrix
+    if isinstance(problem.reg, SquaredL2):
+        lam = problem.reg.lam
+        pulls = problem.reg.gradient(state.rho, state.thetas)
+        factors = quadratic_factors(H, pulls[free] - slope, 2.0 * (problem.nu + lam))
+        drho, dthetas = squared_l2_step(factors, lam, len(anchors.models), pulls.sum(axis=0) + problem.slope)
+        return state.rho + drho, _assemble(problem, center + dthetas)
+    V, beta = eigenbases(H, 2.0 * problem.nu)
+    point, _ = minimize_models(Models(V, beta, center, slope), problem.reg, anchors, state.rho)
+    return point.rho, _assemble(problem, point.thetas)
+
+
+def _search(
+    problem: Problem, state: _State, rho: Array, thetas: Array, rows: np.ndarray, scale: float
+) -> _State | None:
+    """Backtrack from the model's minimum until the loss decreases enough; None if it cannot."""
+    drho, dthetas = rho - state.rho, thetas - state.thetas
+    dm = margins(problem, dthetas)
+    predicted = (
+        float(np.sum(state.gradients * dthetas))
+        + float(drho @ problem.slope)
+        + float(np.sum(problem.reg.value(rho, thetas) - problem.reg.value(state.rho, state.thetas)))
+    )
+    length = 1.0
+    for _ in range(50):
+        at = (rho, thetas) if length == 1.0 else (state.rho + length * drho, state.thetas + length * dthetas)
+        m = state.m + length * dm
+        value = _loss_value(problem, *at, m, rows)
+        if value < state.value and value - state.value <= 1e-4 * length * predicted:
+            return _evaluate(problem, *at, margins(problem, at[1]), rows, scale)
+        if abs(value - state.value) <= 1e-11 * abs(state.value) or abs(predicted) <= 1e-13 * abs(state.value):
+            # The decrease drowns in the rounding of the loss: let the residual decide.
+            trial = _evaluate(problem, *at, margins(problem, at[1]), rows, scale)
+            return trial if trial.residual < state.residual else None
+        length *= 0.5
+    return None
+
+
+def data_hessians(problem: Problem, m: Array) -> Array:
+    """Return Σ_i d²φ(m_i) Q_i Q_iᵀ for each free user (N_free, P, P), lower triangles."""
+    start, stop = _rows_of_free(problem)
+    stack, size, K = problem.stack, problem.dim, problem.loss.n_outputs
+    H = np.empty((len(start), size, size))
+    flops = (stop - start) * float(size**2)
+    if K == 1:
+        weights = np.ascontiguousarray(problem.loss.d2phi(m, stack.labels))
+        over_users(lambda _, a, b: kernels.weighted_gram(stack.Q, start, stop, weights, H, a, b), flops)
+    elif type(problem.loss) is Multinomial:
+        p, mass = _class_probabilities(m, stack.labels)
+        over_users(lambda _, a, b: kernels.multinomial_hessian(stack.Q, start, stop, p, mass, H, a, b), flops)
+    else:
+        _hessians_of_own_loss(problem.loss, problem, m, start, stop, H)
+    return H
+
+
+def _class_probabilities(m: Array, labels: Array) -> tuple[Array, Array]:
+    p = np.exp(m - m.max(axis=1, keepdims=True, initial=-np.inf))
+    p /= p.sum(axis=1, keepdims=True)
+    return p, labels.sum(axis=1)
+
+
+def _hessians_of_own_loss(
+    loss: Loss, problem: Problem, m: Array, start: np.ndarray, stop: np.ndarray, H: Array
+) -> None:
+    for n, (a, b) in enumerate(zip(start, stop, strict=True)):
+        Q = problem.stack.Q[a:b]
+        curvature = loss.d2phi(m[a:b], problem.stack.labels[a:b])
+        H[n] = np.einsum("ikl,ia,ib->kalb", curvature, Q, Q, optimize=True).reshape(H[n].shape)

@@ -1,0 +1,300 @@
+r"""Exact minima of quadratic models tied together by a regularizer.
+
+.. math:: \min_{\rho, \theta}\ \sum_n q_n(\theta_n) + \sum_n \mathcal R(\rho, \theta_n)
+          + \sum_p \mathcal R(\rho, m_p) + \rho^T g, \qquad
+          q_n(\theta) = s_n^T(\theta - c_n) + \tfrac12(\theta - c_n)^T B_n(\theta - c_n).
+
+For least squares this is the problem itself; for other losses it is the subproblem of Newton's method.  The local
+models are eliminated exactly, so that what remains is a convex function of ρ alone:
+
+* ℓ2²: it is quadratic, and Cholesky factors of the B_n + 2λI give its Hessian (:func:`squared_l2_step`);
+* ℓ2 and smooth-ℓ2: in the eigenbasis of B_n each elimination is one secular equation
+  (:func:`solvers._kernels.partial_minima`), and Newton's method runs on ρ (:func:`minimize_models`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from solvers import _kernels as kernels
+from solvers._parallel import n_threads, over_users
+from theory import L2, Regularizer, SmoothL2, SquaredL2
+from theory.arrays import Array
+from theory.regularizers import norms
+
+KINDS: dict[type, int] = {SquaredL2: kernels.SQUARED_L2, L2: kernels.L2, SmoothL2: kernels.SMOOTH_L2}
+BuiltIn = SquaredL2 | L2 | SmoothL2
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """What acts on ρ beside the free users: the reported models (M, P) of pinned users and the slope g (P,)."""
+
+    models: Array
+    slope: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Quadratic models in their eigenbases: ``V`` (N, P, P) with eigenvectors as rows, ``beta`` (N, P)."""
+
+    V: Array
+    beta: Array
+    center: Array
+    slope: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The function of ρ that is left when the local models are eliminated, at one point."""
+
+    rho: Array
+    thetas: Array
+    pulls: Array
+    value: float
+    gradient: Array
+    hessian: Array
+    negative: Array
+    scale: float
+
+
+def eigenbases(H: Array, shift: float) -> tuple[Array, Array]:
+    """Overwrite the stack ``H`` (N, P, P) by eigenvectors (rows); return it with eigenvalues + ``shift``."""
+    n, size, _ = H.shape
+    beta = np.empty((n, size))
+    status = over_users(lambda _, a, b: kernels.eigenbases(H, beta, shift, a, b), np.full(n, 9.0 * size**3))
+    if status != 0:
+        raise np.linalg.LinAlgError(f"no eigendecomposition of the Hessian of user {status - 1}")
+    return H, beta
+
+
+def reduce_to_rho(models: Models, reg: BuiltIn, anchors: Anchors, rho: Array, *, order: int) -> Reduced:
+    """Eliminate the local models at ``rho``; ``order`` 0 leaves the Hessian out."""
+    n, size = models.beta.shape
+    parts = n_threads()
+    value, gradient = np.zeros((parts, 1)), np.zeros((parts, size))
+    hessian, negative = np.zeros((parts, size, size)), np.zeros((parts, size, size))
+    thetas, pulls = np.empty((n, size)), np.empty((n, size))
+    kind = KINDS[type(reg)]
+
+    def task(part: int, first: int, last: int) -> int:
+        return kernels.partial_minima(
+            models.V, models.beta, models.center, models.slope, rho, reg.lam, kind, order, thetas, pulls,
+            value[part], gradient[part], hessian[part], negative[part], first, last,
+        )  # fmt: skip
+
+    status = over_users(task, np.full(n, 6.0 * size**2 + (size**3 if order else 0.0)))
+    if status != 0:
+        raise np.linalg.LinAlgError(f"the local problem of user {status - 1} has no minimum")
+    pin_value, pin_gradient, pin_hessian, pin_negative = _pins(reg, rho, anchors.models)
+    return Reduced(
+        rho=rho,
+        thetas=thetas,
+        pulls=pulls,
+        value=float(value.sum() + pin_value + rho @ anchors.slope),
+        gradient=gradient.sum(axis=0) + pin_gradient.sum(axis=0) + anchors.slope,
+        hessian=_symmetric(hessian.sum(axis=0)) + pin_hessian,
+        negative=_symmetric(negative.sum(axis=0)) + pin_negative,
+        scale=float(norms(pulls).sum() + norms(pin_gradient).sum() + norms(anchors.slope)),
+    )
+
+
+def minimize_models(
+    models: Models, reg: BuiltIn, anchors: Anchors, rho: Array | None = None, *, max_iterations: int = 100
+) -> tuple[Reduced, int]:
+    """Minimize over ρ by Newton's method with a majorizing step in reserve; return the point and the iterations.
+
+    The function of ρ is convex and C¹ away from the pinned models, its Hessian is that of a sum of parallel sums.
+    Leaving out the negative part majorizes the function (√ is concave), so that step always decreases it.
+    """
+    kink = _minimum_at_pin(models, reg, anchors)
+    if kink is not None:
+        return kink, 0
+    if rho is None:
+        rho = _start(models, reg, anchors)
+    point = reduce_to_rho(models, reg, anchors, rho, order=2)
+    for iteration in range(1, max_iterations + 1):
+        size = float(norms(point.gradient))
+        if size <= 2 * _EPS * point.scale:
+            return point, iteration - 1
+        trial = _step(models, reg, anchors, point)
+        if trial is None:
+            return point, iteration
+        if float(norms(trial.gradient)) > 0.25 * size and size <= 1e3 * _EPS * point.scale:
+            # Rounding is reached: a step no longer shrinks the gradient.
+            return (trial if float(norms(trial.gradient)) < size else point), iteration
+        point = reduce_to_rho(models, reg, anchors, trial.rho, order=2)
+    return point, max_iterations
+
+
+def _step(models: Models, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
+    newton = _descent(point.hessian - point.negative, point.gradient)
+    majorizing = _descent(point.hessian, point.gradient)
+    for step, length in ((newton, 1.0), (newton, 0.25), (majorizing, 1.0), (newton, 0.01), (majorizing, 0.01)):
+        if not np.isfinite(step).all():
+            continue
+        trial = reduce_to_rho(models, reg, anchors, point.rho + length * step, order=0)
+        if _accept(point, trial, length * float(point.gradient @ step)):
+            return trial
+    return None
+
+
+def _accept(point: Reduced, trial: Reduced, predicted: float) -> bool:
+    decrease = trial.value - point.value
+    if decrease <= 1e-4 * predicted and decrease < 0:
+        return True
+    # Differences of values drown in rounding near the minimum; there the gradient decides.
+    drowned = abs(decrease) <= 1e-11 * (abs(point.value) + abs(trial.value))
+    return bool(drowned and norms(trial.gradient) < norms(point.gradient))
+
+
+def _descent(hessian: Array, gradient: Array) -> Array:
+    """Return -H⁻¹g; on a (nearly) singular H, with its eigenvalues held above rounding."""
+    try:
+        factor = scipy.linalg.cho_factor(hessian, lower=True)
+        pivots = np.diag(factor[0])
+        if pivots.min() > 1e-7 * pivots.max():
+            return -scipy.linalg.cho_solve(factor, gradient)
+    except np.linalg.LinAlgError:
+        pass
+    if not np.isfinite(hessian).all():
+        return np.full_like(gradient, np.nan)
+    values, vectors = scipy.linalg.eigh(hessian)
+    floor = max(float(np.abs(values).max()) * 10 * _EPS, np.finfo(float).tiny)
+    return -vectors @ ((vectors.T @ gradient) / np.maximum(values, floor))
+
+
+def _start(models: Models, reg: BuiltIn, anchors: Anchors) -> Array:
+    """Minimize with the regularizer replaced by its curvature at z = 0 (λ/2 ‖z‖²): one exact Newton step."""
+    stand_in = reg if isinstance(reg, SquaredL2) else SquaredL2(0.5 * reg.lam)
+    origin = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(models.beta.shape[1])
+    point = reduce_to_rho(models, stand_in, anchors, origin, order=2)
+    return point.rho + _descent(point.hessian, point.gradient)
+
+
+def _pins(reg: BuiltIn, rho: Array, pins: Array) -> tuple[float, Array, Array, Array]:
+    """Value, gradients, Hessian and its negative part of Σ_p R(ρ, m_p)."""
+    size = rho.size
+    if len(pins) == 0:
+        return 0.0, np.zeros((0, size)), np.zeros((size, size)), np.zeros((size, size))
+    z = rho - pins
+    length = norms(z)
+    if isinstance(reg, SquaredL2):
+        stiffness, kappa = np.full(len(pins), 2.0 * reg.lam), np.zeros(len(pins))
+    else:
+        root = length if isinstance(reg, L2) else np.hypot(1.0, length)
+        root = np.maximum(root, np.finfo(float).tiny**0.25)  # at the kink, a very stiff spring
+        stiffness, kappa = reg.lam / root, reg.lam / root**3
+    negative = (z.T * kappa) @ z
+    hessian = float(stiffness.sum()) * np.eye(size)
+    return float(np.sum(reg.value(rho, pins))), reg.gradient(rho, pins), hessian, negative
+
+
+def _minimum_at_pin(models: Models, reg: BuiltIn, anchors: Anchors) -> Reduced | None:
+    """Plain ℓ2 is not differentiable in ρ where ρ meets a pinned model: see whether the minimum is there."""
+    if not isinstance(reg, L2):
+        return None
+    for model, multiplicity in zip(*np.unique(anchors.models, axis=0, return_counts=True), strict=True):
+        point = reduce_to_rho(models, reg, anchors, np.ascontiguousarray(model), order=0)
+        if float(norms(point.gradient)) <= reg.lam * multiplicity:
+            return point
+    return None
+
+
+def _symmetric(lower: Array) -> Array:
+    return np.tril(lower) + np.tril(lower, -1).T
+
+
+# --------------------------------------------------------------------------------------------------------------
+# ℓ2²: Cholesky factors
+# --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Cholesky factors of K_n = B_n + 2λI, the right-hand sides b_n, Σ K_n⁻¹ and Σ K_n⁻¹ b_n."""
+
+    L: Array
+    b: Array
+    inverse_sum: Array
+    solved_sum: Array
+
+
+def least_squares_factors(
+    Q: Array, answers: Array, start: np.ndarray, stop: np.ndarray, shift: float
+) -> Factors:
+    """Factor Q_nᵀQ_n + shift·I for every user."""
+    n, d = len(start), Q.shape[1]
+    L, b = np.empty((n, d, d)), np.empty((n, d))
+
+    def task(part: int, inverse: Array, solved: Array, first: int, last: int) -> int:
+        return kernels.least_squares_factor(Q, answers, start, stop, shift, L, b, inverse, solved, first, last)
+
+    return _factor(task, L, b, (stop - start) * float(d * d) + float(d) ** 3)
+
+
+def quadratic_factors(H: Array, b: Array, shift: float) -> Factors:
+    """Factor H_n + shift·I for every user, overwriting ``H``."""
+    n, size, _ = H.shape
+
+    def task(part: int, inverse: Array, solved: Array, first: int, last: int) -> int:
+        return kernels.quadratic_factor(shift, H, b, inverse, solved, first, last)
+
+    return _factor(task, H, b, np.full(n, float(size) ** 3))
+
+
+def _factor(task, L: Array, b: Array, flops: np.ndarray) -> Factors:
+    size = b.shape[1]
+    inverse, solved = np.zeros((n_threads(), size, size)), np.zeros((n_threads(), size))
+    status = over_users(lambda part, a, z: task(part, inverse[part], solved[part], a, z), flops)
+    if status != 0:
+        raise np.linalg.LinAlgError(f"the Hessian of user {status - 1} plus 2λI is not positive definite")
+    return Factors(L, b, _symmetric(inverse.sum(axis=0)), solved.sum(axis=0))
+
+
+def squared_l2_step(factors: Factors, lam: float, n_pins: int, gradient: Array) -> tuple[Array, Array]:
+    r"""Solve the arrowhead system of ℓ2²; return (δρ, δθ).
+
+    With K_n = B_n + 2λI and b_n = -∇_{θ_n}, elimination of δθ_n = K_n⁻¹(b_n + 2λ δρ) leaves
+
+    .. math:: \Bigl(\sum_n (I - 2\lambda K_n^{-1}) + M I\Bigr)\delta\rho = \sum_n K_n^{-1}b_n - \nabla_\rho/(2\lambda).
+
+    The left-hand side is accurate only to rounding in I, so δρ is refined with the residual Σ_n (δθ_n - δρ) that the
+    Cholesky solves give.
+    """
+    n, size = factors.b.shape
+    matrix = (n + n_pins) * np.eye(size) - 2.0 * lam * factors.inverse_sum
+    fixed = gradient / (2.0 * lam)
+    drho = -_descent(matrix, factors.solved_sum - fixed)
+    dthetas, residual = _back_substitute(factors, 2.0 * lam, drho, fixed, n_pins)
+    for _ in range(3):
+        size_of_terms = float(norms(dthetas).sum() + (n + n_pins) * norms(drho) + norms(fixed))
+        if float(norms(residual)) <= 4 * _EPS * size_of_terms:
+            break
+        candidate = drho - _descent(matrix, residual)
+        refined, smaller = _back_substitute(factors, 2.0 * lam, candidate, fixed, n_pins)
+        if not norms(smaller) < norms(residual):
+            break
+        drho, dthetas, residual = candidate, refined, smaller
+    return drho, dthetas
+
+
+def _back_substitute(factors: Factors, stiffness: float, drho: Array, fixed: Array, n_pins: int) -> tuple[Array, Array]:
+    n, size = factors.b.shape
+    dthetas, total = np.empty((n, size)), np.zeros((n_threads(), size))
+    pull = stiffness * drho
+    over_users(
+        lambda part, a, z: kernels.back_substitute(factors.L, factors.b, pull, dthetas, total[part], a, z),
+        np.full(n, 2.0 * size**2),
+    )
+    return dthetas, total.sum(axis=0) - (n + n_pins) * drho - fixed
+
+
+def is_built_in(reg: Regularizer) -> bool:
+    """Whether ``reg`` is exactly one of the paper's three regularizers."""
+    return type(reg) in KINDS

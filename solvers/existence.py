@@ -24,6 +24,7 @@ from theory import Logistic, Multinomial, Problem, SquaredL2
 from theory.arrays import Array
 
 _EPS = float(np.finfo(np.float64).eps)
+_LP_MARGIN = 1e-5
 
 
 def used_rows(problem: Problem) -> np.ndarray:
@@ -84,56 +85,85 @@ def unbounded_tilt(problem: Problem, flat: Array) -> Direction | None:
 
 
 def recession(problem: Problem) -> Direction | None:
-    """Return a common direction of recession of a logistic problem with ν = 0, or None if there is none."""
+    """Return a common direction of recession of a logistic problem with ν = 0, or None if none was found.
+
+    A single feature is tried first, which is cheap at any size; then two linear programs decide.  With a reported
+    gradient (slope ≠ 0) and a regularizer of linear growth, directions in which the models part are not tried.
+    """
     if problem.nu > 0 or problem.pinned or not isinstance(problem.loss, (Logistic, Multinomial)):
         return None
     rows = used_rows(problem)
     if len(rows) == 0:
         return None
-    gains = _gains(problem, rows)
-    n, size = gains.shape
-    # maximize Σ min(gain_i·δ, 1) - M·violations... in exact form: gains·δ >= 0, slope·δ <= 0, |δ| <= 1.
-    constraints = scipy.sparse.vstack([-gains, scipy.sparse.csr_matrix(problem.slope)]).tocsr()
+    Q, labels = problem.stack.Q[rows], problem.stack.labels[rows]
+    direction = _single_feature(Q, labels) if not problem.slope.any() else None
+    if direction is None:
+        direction = _linear_programs(_growth(Q, labels), problem.slope)
+    return None if direction is None else _together(problem, direction / np.linalg.norm(direction))
+
+
+def _single_feature(Q: Array, labels: Array) -> Array | None:
+    """A feature of one sign that is never active in some class (K classes), or always agrees with the label."""
+    if labels.ndim == 1:
+        signed = labels[:, None] * Q
+        for sign in (1.0, -1.0):
+            found = (sign * signed >= 0).all(axis=0) & (signed != 0).any(axis=0)
+            if found.any():
+                return sign * np.eye(Q.shape[1])[int(np.argmax(found))]
+        return None
+    active = (labels.T > 0).astype(np.float64) @ (Q != 0).astype(np.float64) > 0  # (K, d)
+    one_sign = (Q >= 0).all(axis=0).astype(int) - (Q <= 0).all(axis=0).astype(int)
+    found = (one_sign != 0) & active.any(axis=0) & ~active.all(axis=0)
+    if not found.any():
+        return None
+    feature = int(np.argmax(found))
+    direction = np.zeros((labels.shape[1], Q.shape[1]))
+    direction[active[:, feature], feature] = float(one_sign[feature])
+    return direction.ravel()
+
+
+def _growth(Q: Array, labels: Array) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """Linear forms of δ and the data point of each: the loss of a point grows like its largest form (or 0)."""
+    n = len(Q)
+    if labels.ndim == 1:
+        return scipy.sparse.csr_matrix(-labels[:, None] * Q), np.arange(n)
+    K = labels.shape[1]
+    # The loss of a point grows like max_k m_k - Σ_l p_l m_l, with m = δ Q_i.
+    blocks = [
+        scipy.sparse.csr_matrix(((np.eye(K)[k] - labels)[:, :, None] * Q[:, None, :]).reshape(n, -1)) for k in range(K)
+    ]
+    return scipy.sparse.vstack(blocks).tocsr(), np.tile(np.arange(n), K)
+
+
+def _linear_programs(growth: tuple[scipy.sparse.csr_matrix, np.ndarray], slope: Array) -> Array | None:
+    forms, point = growth
+    n, size = int(point.max()) + 1, slope.size
+    scale = max(float(np.abs(forms).max()), float(np.abs(slope).max()), 1e-300)
+    forms, slope = forms / scale, slope / scale
+    box = [(-1.0, 1.0)] * size
+    if slope.any():
+        # Does the slope outweigh the growth of the losses?  minimize Σ_i s_i + slope·δ with s_i >= its forms, 0.
+        of_point = scipy.sparse.csr_matrix((np.ones(len(point)), (np.arange(len(point)), point)), shape=(len(point), n))
+        result = scipy.optimize.linprog(
+            np.concatenate([slope, np.ones(n)]),
+            A_ub=scipy.sparse.hstack([forms, -of_point]).tocsr(),
+            b_ub=np.zeros(len(point)),
+            bounds=box + [(0.0, None)] * n,
+            method="highs",
+        )
+        if result.status == 0 and result.fun < -_LP_MARGIN:
+            return result.x[:size]
+    # Is there a direction in which nothing grows and something decreases for ever?
+    objective = np.asarray(forms.sum(axis=0)).ravel() + slope
+    constraints = scipy.sparse.vstack([forms, scipy.sparse.csr_matrix(slope)]).tocsr()
     result = scipy.optimize.linprog(
-        -np.asarray(gains.sum(axis=0)).ravel() + problem.slope,
-        A_ub=constraints,
-        b_ub=np.zeros(n + 1),
-        bounds=[(-1.0, 1.0)] * size,
-        method="highs",
+        objective, A_ub=constraints, b_ub=np.zeros(constraints.shape[0]), bounds=box, method="highs"
     )
     if result.status != 0:
         return None
-    delta = result.x
-    gain = np.asarray(gains @ delta)
-    # The linear program works to 1e-7; a direction counts only if its gain stands out of that.
-    if not (gain.max() > 1e-5 and gain.min() > -1e-6 and problem.slope @ delta <= 1e-6):
-        return None
-    return _together(problem, delta / np.linalg.norm(delta))
-
-
-def _gains(problem: Problem, rows: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Rows are the linear forms of δ that must not be negative; scaled to norm 1."""
-    Q, labels = problem.stack.Q[rows], problem.stack.labels[rows]
-    if isinstance(problem.loss, Logistic):
-        return scipy.sparse.csr_matrix(_unit(labels[:, None] * Q))
-    K = labels.shape[1]
-    blocks = []
-    Q = _unit(Q)
-    for k in range(K):
-        # Every class with positive probability must have the largest margin: (δ_k - δ_l)·Q_i >= 0.
-        has = labels[:, k] > 0
-        for other in range(K):
-            if other == k or not has.any():
-                continue
-            block = scipy.sparse.lil_matrix((1, K))
-            block[0, k], block[0, other] = 1.0, -1.0
-            blocks.append(scipy.sparse.kron(block, scipy.sparse.csr_matrix(Q[has])))
-    return scipy.sparse.vstack(blocks).tocsr()
-
-
-def _unit(rows: Array) -> Array:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1.0)
+    change = constraints @ result.x
+    # HiGHS works to 1e-7; a decrease counts only if it stands out of that.
+    return result.x if change.min() < -_LP_MARGIN and change.max() < 0.1 * _LP_MARGIN else None
 
 
 def _together(problem: Problem, delta: Array) -> Direction:

@@ -25,7 +25,7 @@ from solvers import _kernels as kernels
 from solvers._parallel import over_users
 from solvers.dense import dense_newton
 from solvers.existence import flat_directions, recession, unbounded_tilt, used_rows
-from solvers.optimality import gradient_at_zero, local_gradients, margins, optimality
+from solvers.optimality import Optimality, gradient_at_zero, local_gradients, margins, optimality
 from solvers.quadratic import (
     Anchors,
     Models,
@@ -34,6 +34,7 @@ from solvers.quadratic import (
     least_squares_factors,
     minimize_models,
     quadratic_factors,
+    squared_l2_refinement,
     squared_l2_step,
 )
 from solvers.result import Direction, MinimizerSet, Solution, Status
@@ -41,6 +42,7 @@ from solvers.segment import center_of_segment
 from theory import L2, AssumptionError, LeastSquares, Multinomial, Problem, ShapeError, SolverError, SquaredL2
 from theory.arrays import Array, as_positive
 from theory.losses import Loss
+from theory.regularizers import norms
 
 METHODS = ("auto", "closed_form", "secular", "newton", "dense")
 
@@ -91,6 +93,8 @@ def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", thro
     method = _choose(problem, method)
     flat = flat_directions(problem)
     direction = unbounded_tilt(problem, flat)
+    if direction is None and method in ("newton", "dense") and _is_cheap_to_decide(problem):
+        direction = recession(problem)
     if direction is not None:
         solution = _without_minimum(problem, direction, method)
     else:
@@ -98,6 +102,11 @@ def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", thro
     if throw and not solution.status.is_minimum:
         raise SolverError(_explain(solution, tol), solution)
     return solution
+
+
+def _is_cheap_to_decide(problem: Problem) -> bool:
+    """Whether existence is decided before the solve (a linear program over the data), or after it."""
+    return problem.stack.labels.size <= 20_000
 
 
 def _choose(problem: Problem, method: str) -> str:
@@ -127,45 +136,88 @@ def _explain(solution: Solution, tol: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
-    """Where a method stopped: models, ∇L_n(θ_n) (N, P), iterations."""
+class _Reached:
+    """Where a method stopped: models, iterations, and ‖∇Loss(0, 0)‖, to which residuals are relative.
+
+    ``refine(rho, thetas, gradients, pulls)`` solves once more with the gradients taken from the data, which are
+    accurate to rounding where normal equations have lost digits.
+    """
 
     rho: Array
     thetas: Array
-    gradients: Array
     iterations: int
+    scale: float
+    refine: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
 
 
 def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
     ridge = _Ridge(problem, flat)
-    run: dict[str, Callable[[Problem, _Ridge, float], tuple[Array, Array, int]]] = {
+    run: dict[str, Callable[[Problem, _Ridge], _Reached]] = {
         "closed_form": _closed_form,
         "secular": _secular,
         "newton": _newton,
         "dense": _dense,
     }
-    scale = gradient_at_zero(problem)
-    rho, thetas, iterations = run[method](problem, ridge, scale)
+    reached = run[method](problem, ridge)
+    rho, thetas, gradients, residual = _refined(problem, reached)
     minimizers: MinimizerSet | None = None
-    gradients = local_gradients(problem, thetas)
     if len(flat):
         minimizers = MinimizerSet("affine", rho[None], flat)
     elif isinstance(problem.reg, L2):
         rho, minimizers = center_of_segment(problem, rho, thetas, gradients)
-    residual = optimality(problem, rho, thetas, gradients, scale)
+        residual = optimality(problem, rho, thetas, gradients, reached.scale)
     status = Status.SET if minimizers is not None else Status.OPTIMAL
     direction: Direction | None = None
-    if problem.nu == 0 and (direction := recession(problem)) is not None:
+    undecided = method in ("newton", "dense") and not _is_cheap_to_decide(problem)
+    if undecided and (direction := recession(problem)) is not None:
         status, minimizers = Status.NO_MINIMUM, None
-    elif not residual.relative <= tol:
+    elif not (residual.relative <= tol or residual.norm <= _rounding(problem, rho, thetas)):
         status, minimizers = Status.STALLED, None
     stats = {
         "method": method,
-        "iterations": iterations,
+        "iterations": reached.iterations,
         "relative_residual": residual.relative,
         "n_tied": int(np.sum((thetas == rho).all(axis=1) & problem.free)),
     }
     return Solution(problem, rho, thetas, status, stats, direction, minimizers)
+
+
+def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
+    """Return what rounding ρ and θ to float64 can do to the forces between them: no point has a smaller residual.
+
+    It matters where the models are far from 0 and close to each other (large λ, tiny ν, a reported gradient).
+    """
+    if not is_built_in(problem.reg):
+        return 0.0
+    lam, apart = problem.reg.lam, norms(rho - thetas)
+    if isinstance(problem.reg, SquaredL2):
+        stiffness = np.full_like(apart, 2.0 * lam)
+    elif isinstance(problem.reg, L2):
+        stiffness = np.divide(lam, apart, out=np.zeros_like(apart), where=apart > 0)
+    else:
+        stiffness = lam / np.hypot(1.0, apart)
+    return float(np.finfo(np.float64).eps * np.sum(stiffness * (norms(rho) + norms(thetas))))
+
+
+# Below this relative residual a refinement cannot gain enough to pay.
+_REFINE_ABOVE = 3e-15
+
+
+def _refined(problem: Problem, reached: _Reached) -> tuple[Array, Array, Array, Optimality]:
+    """Refine while that at least halves the residual; return ρ, θ, ∇L_n(θ_n) and the residual."""
+    rho, thetas = reached.rho, reached.thetas
+    gradients = local_gradients(problem, thetas)
+    residual = optimality(problem, rho, thetas, gradients, reached.scale)
+    while reached.refine is not None and residual.relative > _REFINE_ABOVE:
+        candidate = reached.refine(rho, thetas, gradients, residual.pulls)
+        new_gradients = local_gradients(problem, candidate[1])
+        new_residual = optimality(problem, *candidate, new_gradients, reached.scale)
+        halved = new_residual.relative <= 0.5 * residual.relative
+        if new_residual.relative < residual.relative:
+            (rho, thetas), gradients, residual = candidate, new_gradients, new_residual
+        if not halved:
+            break
+    return rho, thetas, gradients, residual
 
 
 def _without_minimum(problem: Problem, direction: Direction, method: str) -> Solution:
@@ -208,7 +260,7 @@ def _rows_of_free(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(problem.stack.start[free]), np.ascontiguousarray(problem.stack.stop[free])
 
 
-def _closed_form(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+def _closed_form(problem: Problem, ridge: _Ridge) -> _Reached:
     """Least squares with ℓ2²: the stationarity conditions are linear (Cholesky, then one d × d system)."""
     start, stop = _rows_of_free(problem)
     lam, anchors = problem.reg.lam, _anchors(problem)
@@ -220,8 +272,15 @@ def _closed_form(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, 
         ridge.add_to(H)
         factors = quadratic_factors(H, b, shift)
     gradient = anchors.slope - 2.0 * lam * anchors.models.sum(axis=0)
-    rho, thetas = squared_l2_step(factors, lam, len(anchors.models), gradient)
-    return rho, _assemble(problem, thetas), 1
+    free, n_pins = problem.free, len(anchors.models)
+    rho, thetas = squared_l2_step(factors, lam, n_pins, gradient)
+
+    def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
+        local = (gradients - pulls)[free]
+        drho, dthetas = squared_l2_refinement(factors, lam, n_pins, pulls.sum(axis=0) + problem.slope, local)
+        return rho + drho, _assemble(problem, thetas[free] + dthetas)
+
+    return _Reached(rho, _assemble(problem, thetas), 1, gradient_at_zero(problem, factors.b), refine)
 
 
 def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
@@ -234,19 +293,28 @@ def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> 
     return H, b
 
 
-def _secular(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+def _secular(problem: Problem, ridge: _Ridge) -> _Reached:
     """Least squares with any regularizer: eigenbases once, then Newton on ρ."""
     start, stop = _rows_of_free(problem)
     H, b = _normal_equations(problem, start, stop)
     ridge.add_to(H)
     V, beta = eigenbases(H, 2.0 * problem.nu)
     models = Models(V, beta, np.zeros_like(b), -b)
-    point, iterations = minimize_models(models, problem.reg, _anchors(problem))
-    return point.rho, _assemble(problem, point.thetas), iterations
+    anchors, free = _anchors(problem), problem.free
+    point, iterations = minimize_models(models, problem.reg, anchors)
+
+    def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
+        center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
+        again, _ = minimize_models(Models(V, beta, center, slope), problem.reg, anchors, rho)
+        return again.rho, _assemble(problem, again.thetas)
+
+    return _Reached(point.rho, _assemble(problem, point.thetas), iterations, gradient_at_zero(problem, b), refine)
 
 
-def _dense(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
-    return dense_newton(problem, ridge.matrix if not ridge.is_zero else None, scale)
+def _dense(problem: Problem, ridge: _Ridge) -> _Reached:
+    scale = gradient_at_zero(problem)
+    rho, thetas, iterations = dense_newton(problem, ridge.matrix if not ridge.is_zero else None, scale)
+    return _Reached(rho, thetas, iterations, scale)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -269,29 +337,28 @@ class _State:
     residual: float
 
 
-def _newton(problem: Problem, ridge: _Ridge, scale: float) -> tuple[Array, Array, int]:
+def _newton(problem: Problem, ridge: _Ridge) -> _Reached:
     r"""Newton's method, with the regularizer replaced by its quadratic model only if it is one (ℓ2²).
 
     Each step minimizes Σ_n (quadratic model of L_n) + Σ_n R exactly, then searches along the step for sufficient
     decrease of the loss.  Ties of plain ℓ2 come out of the subproblem exactly.
     """
-    rows = used_rows(problem)
-    start_thetas = _assemble(problem, np.zeros((int(problem.free.sum()), problem.dim)))
+    rows, scale = used_rows(problem), gradient_at_zero(problem)
     anchors = _anchors(problem)
     rho = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(problem.dim)
-    state = _evaluate(problem, rho, start_thetas, margins(problem, start_thetas), rows, scale)
-    for iteration in range(1, _MAX_ITERATIONS + 1):
-        if state.residual <= _FLOOR:
-            return state.rho, state.thetas, iteration - 1
-        target = _newton_target(problem, ridge, state, anchors)
-        following = _search(problem, state, *target, rows, scale)
+    thetas = _assemble(problem, np.zeros((int(problem.free.sum()), problem.dim)))
+    state = _evaluate(problem, rho, thetas, margins(problem, thetas), rows, scale)
+    iteration = 0
+    while iteration < _MAX_ITERATIONS and state.residual > _FLOOR:
+        iteration += 1
+        following = _search(problem, state, *_newton_target(problem, ridge, state, anchors), rows, scale)
         if following is None:
-            return state.rho, state.thetas, iteration
+            break
         stagnates = following.residual > 0.5 * state.residual and state.residual < 1e-13
         state = following if not stagnates or following.residual < state.residual else state
         if stagnates:
-            return state.rho, state.thetas, iteration
-    return state.rho, state.thetas, _MAX_ITERATIONS
+            break
+    return _Reached(state.rho, state.thetas, iteration, scale)
 
 
 def _evaluate(problem: Problem, rho: Array, thetas: Array, m: Array, rows: np.ndarray, scale: float) -> _State:

@@ -12,7 +12,7 @@ import numpy as np
 
 from solvers import _kernels as kernels
 from solvers._parallel import over_users
-from theory import L2, Problem
+from theory import L2, LeastSquares, Problem
 from theory.arrays import Array
 from theory.regularizers import norms
 
@@ -30,7 +30,7 @@ def pull_back(problem: Problem, slopes: Array) -> Array:
     """Return Σ_i slopes_i ⊗ Q_i for each user (N, P): the gradient of the data part."""
     stack = problem.stack
     out = np.empty((problem.n_users, problem.dim))
-    columns = np.ascontiguousarray(slopes.reshape(slopes.shape[0], -1))
+    columns = np.ascontiguousarray(slopes.reshape(slopes.shape[0], problem.loss.n_outputs))
     flops = 2.0 * (stack.stop - stack.start) * problem.dim
     over_users(lambda _, a, b: kernels.pull_back(stack.Q, stack.start, stack.stop, columns, out, a, b), flops)
     return out
@@ -41,8 +41,22 @@ def local_gradients(problem: Problem, thetas: Array, m: Array | None = None) -> 
 
     NumPy: ``[local_gradient(thetas[n], *stack.user(n), loss, nu) for n in range(N)]``
     """
+    if m is None and type(problem.loss) is LeastSquares:
+        return _least_squares_gradients(problem, thetas)
     m = margins(problem, thetas) if m is None else m
     return pull_back(problem, problem.loss.dphi(m, problem.stack.labels)) + 2.0 * problem.nu * thetas
+
+
+def _least_squares_gradients(problem: Problem, thetas: Array) -> Array:
+    stack, out, shift = problem.stack, np.empty_like(thetas), 2.0 * problem.nu
+
+    def task(part: int, first: int, last: int) -> int:
+        return kernels.least_squares_gradients(
+            stack.Q, stack.labels, stack.start, stack.stop, thetas, shift, out, first, last
+        )
+
+    over_users(task, 4.0 * (stack.stop - stack.start) * problem.dim)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +68,15 @@ class Optimality:
     pulls: Array
 
 
-def gradient_at_zero(problem: Problem) -> float:
-    """Return ‖∇Loss(0, 0)‖₂ (pinned models stay where they are); 1 if it is 0."""
-    zeros = np.zeros((problem.n_users, problem.dim))
-    gradients = local_gradients(problem, zeros)[problem.free]
-    outer = problem.slope + sum((problem.reg.gradient(zeros[0], m) for m in problem.pinned.values()), np.zeros(1))
+def gradient_at_zero(problem: Problem, gradients: Array | None = None) -> float:
+    """Return ‖∇Loss(0, 0)‖₂ (pinned models stay where they are); 1 if it is 0.
+
+    ``gradients`` are ∇L_n(0) of the free users, where the caller has them.
+    """
+    zero = np.zeros(problem.dim)
+    if gradients is None:
+        gradients = local_gradients(problem, np.zeros((problem.n_users, problem.dim)))[problem.free]
+    outer = problem.slope + sum((problem.reg.gradient(zero, m) for m in problem.pinned.values()), zero)
     size = float(np.hypot(norms(gradients.ravel()), norms(outer)))
     return size if size > 0 else 1.0
 

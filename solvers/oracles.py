@@ -131,13 +131,13 @@ def cvxpy_minimum(problem: Problem, *, accuracy: float = 1e-8, reduce: bool = Tr
     if status == cp.UNBOUNDED:
         nowhere = frozen(np.full(problem.dim, math.nan))
         return OracleSolution(nowhere, frozen(np.full((problem.n_users, problem.dim), math.nan)), -math.inf, status)
-    rho, thetas = program.scale * program.rho.value, program.all_models(program.scale)
+    rho, thetas = program.scale * _value(program.rho), program.all_models(program.scale)
     if isinstance(problem.reg, L2):
         rho, thetas = _tie(problem, rho, thetas, accuracy)
     return OracleSolution(
         rho=frozen(rho),
         thetas=frozen(thetas),
-        value=float(program.unit * program.minimization.value + program.constant),
+        value=program.unit * _value(program.minimization).item() + program.constant,
         status=status,
     )
 
@@ -145,11 +145,16 @@ def cvxpy_minimum(problem: Problem, *, accuracy: float = 1e-8, reduce: bool = Tr
 def cvxpy_recession(problem: Problem, *, accuracy: float = 1e-8) -> RecessionSolution:
     r"""Find a direction along which the loss never increases, as a linear or second-order cone program.
 
-    Neither number decides the one case in which tilts pull with exactly Nλ under smooth-ℓ2.  The recession function sums, over the users, :math:`0` if :math:`\nu = 0` or :math:`\delta\theta = 0`
-    and :math:`+\infty` otherwise; 0 if :math:`Q\delta\theta = 0` and +∞ otherwise (least squares);
-    :math:`\max(0, -a\,Q^T\delta\theta)` (logistic); :math:`\max_k m_k - \sum_k a_k m_k` (K classes);
-    0 if :math:`\delta\theta = \delta\rho` and +∞ otherwise (ℓ2²); :math:`\lambda\|\delta\rho - \delta\theta\|`
-    (ℓ2, smooth-ℓ2); and :math:`g^T\delta\rho` for the tilts.
+    The recession function of the loss sums, over the users,
+
+    * for ν‖θ‖²: 0 if ν = 0 or :math:`\delta\theta = 0`, and +∞ otherwise;
+    * for least squares: 0 if :math:`Q\delta\theta = 0`, and +∞ otherwise;
+    * for logistic data :math:`\max(0, -a\,Q^T\delta\theta)`, for K classes :math:`\max_k m_k - \sum_k a_k m_k`;
+    * for ℓ2²: 0 if :math:`\delta\theta = \delta\rho`, and +∞ otherwise;
+    * for ℓ2 and smooth-ℓ2: :math:`\lambda\|\delta\rho - \delta\theta\|`;
+    * for the tilts :math:`g^T\delta\rho`.
+
+    Neither number decides the one case in which the tilts pull with exactly Nλ under smooth-ℓ2.
 
     Examples
     --------
@@ -163,11 +168,11 @@ def cvxpy_recession(problem: Problem, *, accuracy: float = 1e-8) -> RecessionSol
     accuracy = as_positive(accuracy, "accuracy", "cvxpy_recession")
     program = _Recession(problem)
     _solve(program.steepest, accuracy)
-    rate = float(program.steepest.value)
+    rate = _value(program.steepest).item()
     if rate < -math.sqrt(accuracy):
         return RecessionSolution(rate, 0.0, *program.direction())
     _solve(program.gaining, accuracy)
-    return RecessionSolution(rate, float(program.gaining.value), *program.direction())
+    return RecessionSolution(rate, _value(program.gaining).item(), *program.direction())
 
 
 def _solve(program: cp.Problem, accuracy: float) -> str:
@@ -197,6 +202,11 @@ def _attempt(program: cp.Problem, aim: float, accuracy: float, **options: float)
     return str(program.status)
 
 
+def _value(solved: Any) -> Array:
+    """Return the value of a variable or problem that was solved."""
+    return np.array(solved.value, dtype=np.float64)
+
+
 class _Variables:
     """The variables of a problem: ρ and the free models, each divided by a scale chosen by the caller."""
 
@@ -210,7 +220,7 @@ class _Variables:
     def data(self, reduce: bool) -> tuple[list[sparse.csr_array], Array]:
         """Return for each class the matrix that maps the flattened models to its margins, and the answers."""
         problem = self.problem
-        blocks = [problem.stack.user(n) for n in self.free]
+        blocks = [problem.stack.user(n) for n in self.free.tolist()]
         if reduce and isinstance(problem.loss, LeastSquares):
             blocks = [_triangle(Q, a) for Q, a in blocks]
         K, d, P = problem.loss.n_outputs, problem.query_dim, problem.dim
@@ -238,7 +248,7 @@ class _Variables:
         """Return the models of all users, shape (N, P)."""
         thetas = np.zeros((self.problem.n_users, self.problem.dim))
         if self.free.size:
-            thetas[self.free] = scale * self.models.value
+            thetas[self.free] = scale * _value(self.models)
         for s, model in self.problem.pinned.items():
             thetas[s] = model
         return thetas
@@ -338,8 +348,8 @@ class _Recession(_Variables):
         """Return (δρ, δθ) with the rows of pinned users zero."""
         thetas = np.zeros((self.problem.n_users, self.problem.dim))
         if self.free.size:
-            thetas[self.free] = self.models.value
-        return frozen(np.array(self.rho.value)), frozen(thetas)
+            thetas[self.free] = _value(self.models)
+        return frozen(_value(self.rho)), frozen(thetas)
 
 
 def _tie(problem: Problem, rho: Array, thetas: Array, accuracy: float) -> tuple[Array, Array]:
@@ -366,7 +376,7 @@ def _dropped_by_reduction(problem: Problem, reduce: bool) -> float:
     if not (reduce and isinstance(problem.loss, LeastSquares)):
         return 0.0
     total = 0.0
-    for n in np.flatnonzero(problem.free):
+    for n in np.flatnonzero(problem.free).tolist():
         Q, a = problem.stack.user(n)
         if Q.shape[0] > Q.shape[1]:
             U = np.linalg.qr(Q)[0]

@@ -29,6 +29,7 @@ KINDS: dict[type, int] = {SquaredL2: kernels.SQUARED_L2, L2: kernels.L2, SmoothL
 BuiltIn = SquaredL2 | L2 | SmoothL2
 
 _EPS = float(np.finfo(np.float64).eps)
+_HUGE = 1e150  # its square is still finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,9 @@ def minimize_models(
     kink = _minimum_at_pin(models, reg, anchors)
     if kink is not None:
         return kink, 0
-    if rho is None:
+    if isinstance(reg, L2) and models.beta.shape[1] == 1:
+        return reduce_to_rho(models, reg, anchors, _weighted_median(models, reg, anchors), order=0), 1
+    if rho is None or (anchors.models == rho).all(axis=1).any():
         rho = _start(models, reg, anchors)
     point = reduce_to_rho(models, reg, anchors, rho, order=2)
     for iteration in range(1, max_iterations + 1):
@@ -133,15 +136,28 @@ def minimize_models(
 
 
 def _step(models: Models, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
-    newton = _descent(point.hessian - point.negative, point.gradient)
-    majorizing = _descent(point.hessian, point.gradient)
+    """Return a point that is lower: Newton's, or the majorizer's step, which is doubled as long as that pays."""
+    reach = 10.0 * float(np.max(norms(point.rho - np.concatenate([point.thetas, anchors.models])), initial=0.0))
+    newton = _descent(point.hessian - point.negative, point.gradient, reach)
+    majorizing = _descent(point.hessian, point.gradient, reach)
     for step, length in ((newton, 1.0), (newton, 0.25), (majorizing, 1.0), (newton, 0.01), (majorizing, 0.01)):
         if not np.isfinite(step).all():
             continue
         trial = reduce_to_rho(models, reg, anchors, point.rho + length * step, order=0)
         if _accept(point, trial, length * float(point.gradient @ step)):
-            return trial
+            return _longer(models, reg, anchors, point, trial, length * step) if step is majorizing else trial
     return None
+
+
+def _longer(
+    models: Models, reg: BuiltIn, anchors: Anchors, point: Reduced, trial: Reduced, step: Array
+) -> Reduced:
+    for power in range(1, 40):
+        further = reduce_to_rho(models, reg, anchors, point.rho + 2.0**power * step, order=0)
+        if not further.value < trial.value:
+            break
+        trial = further
+    return trial
 
 
 def _accept(point: Reduced, trial: Reduced, predicted: float) -> bool:
@@ -153,8 +169,11 @@ def _accept(point: Reduced, trial: Reduced, predicted: float) -> bool:
     return bool(drowned and norms(trial.gradient) < norms(point.gradient))
 
 
-def _descent(hessian: Array, gradient: Array) -> Array:
-    """Return -H⁻¹g; on a (nearly) singular H, with its eigenvalues held above rounding."""
+def _descent(hessian: Array, gradient: Array, reach: float = np.inf) -> Array:
+    """Return -H⁻¹g; on a (nearly) singular H, with eigenvalues held above rounding and a length of at most ``reach``.
+
+    Without that limit a direction in which the function is nearly linear would send ρ beyond all models.
+    """
     try:
         factor = scipy.linalg.cho_factor(hessian, lower=True)
         pivots = np.diag(factor[0])
@@ -166,7 +185,39 @@ def _descent(hessian: Array, gradient: Array) -> Array:
         return np.full_like(gradient, np.nan)
     values, vectors = scipy.linalg.eigh(hessian)
     floor = max(float(np.abs(values).max()) * 10 * _EPS, np.finfo(float).tiny)
-    return -vectors @ ((vectors.T @ gradient) / np.maximum(values, floor))
+    bound = reach if 0 < reach < _HUGE else _HUGE
+    with np.errstate(over="ignore"):  # an infinite component is clipped, or refused by the caller
+        along = (vectors.T @ gradient) / np.maximum(values, floor)
+    return -vectors @ np.clip(along, -bound, bound)
+
+
+def _weighted_median(models: Models, reg: L2, anchors: Anchors) -> Array:
+    """One parameter, plain ℓ2: the derivative in ρ is a sum of clipped lines, whose root is found exactly."""
+    beta, center, slope = models.beta[:, 0], models.center[:, 0], models.slope[:, 0]
+    pins, lam = anchors.models[:, 0], reg.lam
+
+    def derivative(rho: float) -> float:
+        forces = np.clip(beta * (rho - center) + slope, -lam, lam)
+        return float(forces.sum() + lam * np.sign(rho - pins).sum() + anchors.slope[0])
+
+    curved = beta > 0
+    ends = [(center + (sign * lam - slope) / np.where(curved, beta, 1.0))[curved] for sign in (-1.0, 1.0)]
+    breaks = np.unique(np.concatenate([*ends, pins]))
+    if breaks.size == 0:
+        return np.zeros(1)
+    low, high = -1, breaks.size  # derivative < 0 at breaks[low], >= 0 at breaks[high]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if derivative(breaks[middle]) < 0 else (low, middle)
+    if low < 0 or high == breaks.size:
+        return breaks[[min(max(low, 0), breaks.size - 1)]]
+    # Between two breaks the derivative is a line (pinned models are breaks, so it does not jump inside).
+    left, right = float(breaks[low]), float(breaks[high])
+    inside = (beta > 0) & (np.abs(beta * (0.5 * (left + right) - center) + slope) < lam)
+    stiffness = float(beta[inside].sum())
+    middle = 0.5 * (left + right)
+    root = middle - derivative(middle) / stiffness if stiffness > 0 else right
+    return np.array([min(max(root, left), right)])
 
 
 def _start(models: Models, reg: BuiltIn, anchors: Anchors) -> Array:
@@ -284,15 +335,28 @@ def squared_l2_step(factors: Factors, lam: float, n_pins: int, gradient: Array) 
     return drho, dthetas
 
 
+def squared_l2_refinement(
+    factors: Factors, lam: float, n_pins: int, gradient: Array, local: Array
+) -> tuple[Array, Array]:
+    """Solve the same system for new gradients ∇_ρ (P,) and ∇_θ (N, P): one step of iterative refinement."""
+    b = -local
+    _, solved = _back_substituted(factors.L, b, np.zeros(b.shape[1]))
+    return squared_l2_step(Factors(factors.L, b, factors.inverse_sum, solved), lam, n_pins, gradient)
+
+
 def _back_substitute(factors: Factors, stiffness: float, drho: Array, fixed: Array, n_pins: int) -> tuple[Array, Array]:
-    n, size = factors.b.shape
-    dthetas, total = np.empty((n, size)), np.zeros((n_threads(), size))
-    pull = stiffness * drho
+    dthetas, total = _back_substituted(factors.L, factors.b, stiffness * drho)
+    return dthetas, total - (len(dthetas) + n_pins) * drho - fixed
+
+
+def _back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
+    """Return K_n⁻¹(b_n + pull) for each user, and their sum."""
+    n, size = b.shape
+    solved, total = np.empty((n, size)), np.zeros((n_threads(), size))
     over_users(
-        lambda part, a, z: kernels.back_substitute(factors.L, factors.b, pull, dthetas, total[part], a, z),
-        np.full(n, 2.0 * size**2),
+        lambda part, a, z: kernels.back_substitute(L, b, pull, solved, total[part], a, z), np.full(n, 2.0 * size**2)
     )
-    return dthetas, total.sum(axis=0) - (n + n_pins) * drho - fixed
+    return solved, total.sum(axis=0)
 
 
 def is_built_in(reg: Regularizer) -> bool:

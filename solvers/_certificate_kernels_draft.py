@@ -54,14 +54,14 @@ _EXP_FLOOR = -690.0
 
 
 def two_sum_impl(a, b):
-    """a + b = s + e exactly."""
+    """Return s, e with a + b = s + e exactly."""
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
 
 
 def two_product_impl(a, b):
-    """a·b = p + e exactly, but for overflow and underflow."""
+    """Return p, e with a·b = p + e exactly, but for overflow and underflow."""
     p = a * b
     c = _SPLITTER * a
     a_high = c - (c - a)

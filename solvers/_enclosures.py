@@ -156,7 +156,7 @@ Pair = tuple[Array, Array]
 
 
 def two_sum(a: Any, b: Any) -> Pair:
-    """a + b = s + e exactly."""
+    """Return s, e with a + b = s + e exactly."""
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
@@ -233,6 +233,11 @@ class Twofold:
         self.high, self.low = two_sum(high, np.zeros_like(high) if low is None else low)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.high.shape[:-1])
 
+    @classmethod
+    def difference(cls, x: Array, y: Array) -> Twofold:
+        """Return x - y of float64 vectors, which is exact."""
+        return cls(*two_sum(x, -y))
+
     def __getitem__(self, index: Any) -> Twofold:
         return Twofold(self.high[index], self.low[index], self.error[index])
 
@@ -281,6 +286,12 @@ class Twofold:
         # Rounding of high + low to high, of P squares and their sum, of a square root and two scalings.
         return Interval.around(sizes, _rounded_up((self.high.shape[-1] + 12.0) * UNIT * sizes + self.error))
 
+    def replaced(self, mask: Array, other: Twofold) -> Twofold:
+        """These vectors, with those of ``other`` where ``mask``."""
+        column = mask[..., None]
+        high, low = np.where(column, other.high, self.high), np.where(column, other.low, self.low)
+        return Twofold(high, low, np.where(mask, other.error, self.error))
+
     def rounded(self) -> Array:
         """The nearest float64 vectors."""
         return self.high
@@ -305,6 +316,11 @@ class Balls:
 
         values = np.asarray(values)
         self.values = values if values.dtype == object else np.asarray(np.frompyfunc(arb, 1, 1)(values), dtype=object)
+
+    @classmethod
+    def difference(cls, x: Array, y: Array) -> Balls:
+        """Return x - y of float64 vectors."""
+        return cls(x) - cls(y)
 
     def __getitem__(self, index: Any) -> Balls:
         return Balls(self.values[index])
@@ -334,6 +350,10 @@ class Balls:
     def norms(self) -> Interval:
         """‖·‖₂ of each vector."""
         return ball_interval(np.sum(self.values * self.values, axis=-1)).sqrt()
+
+    def replaced(self, mask: Array, other: Balls) -> Balls:
+        """These vectors, with those of ``other`` where ``mask``."""
+        return Balls(np.where(mask[..., None], other.values, self.values))
 
     def rounded(self) -> Array:
         """The nearest float64 vectors."""

@@ -36,6 +36,7 @@ if _JIT:
         return numba.types.ExternalFunction(symbol, numba.types.void(*[numba.types.intp] * n_arguments))
 
     _dsyrk = _external("dsyrk", "scipy.linalg.cython_blas", 10)
+    _dsymv = _external("dsymv", "scipy.linalg.cython_blas", 10)
     _dpotrf = _external("dpotrf", "scipy.linalg.cython_lapack", 5)
     _dpotri = _external("dpotri", "scipy.linalg.cython_lapack", 5)
     _dpotrs = _external("dpotrs", "scipy.linalg.cython_lapack", 8)
@@ -51,6 +52,14 @@ if _JIT:
         flags = np.array([85, 78], dtype=np.uint8)  # "U", "N"
         i, r, f = ints.ctypes.data, reals.ctypes.data, flags.ctypes.data
         _dsyrk(f, f + 1, i, i + 4, r, X.ctypes.data, i, r + 8, C.ctypes.data, i)
+
+    def symmetric_times(H, x, out):
+        """out = H x from the lower triangle of H; 2P² flops."""
+        ints = np.array([H.shape[0], 1], dtype=np.int32)
+        reals = np.array([1.0, 0.0])
+        flags = np.array([85], dtype=np.uint8)
+        i, r = ints.ctypes.data, reals.ctypes.data
+        _dsymv(flags.ctypes.data, i, r, H.ctypes.data, i, x.ctypes.data, i + 4, r + 8, out.ctypes.data, i + 4)
 
     def cholesky(K):
         """Overwrite the lower triangle of K by L with K = L Lᵀ; 1 if K is not positive definite. P³/3 flops."""
@@ -89,6 +98,10 @@ else:
     def gram_add(X, alpha, C):
         """C += alpha XᵀX."""
         C += alpha * (X.T @ X)
+
+    def symmetric_times(H, x, out):
+        """out = H x from the lower triangle of H."""
+        out[:] = np.tril(H) @ x + np.tril(H, -1).T @ x
 
     def cholesky(K):
         """Overwrite the lower triangle of K by L with K = L Lᵀ; 1 if K is not positive definite."""
@@ -298,8 +311,16 @@ def back_substitute(L, b, pull, thetas, total, first, last):
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Any regularizer: quadratic models in their eigenbases and the secular equation
+# Any regularizer: local models eliminated through the secular equation
 # --------------------------------------------------------------------------------------------------------------
+#
+# At the minimum over θ of q(θ) + R(ρ, θ), where q has the Hessian B and g = ∇q(ρ), the regularizer acts as a spring
+# of stiffness s = 1/σ:  pull = ∇_ρR = s(ρ - θ) = (I + σB)⁻¹ g, and σ solves the secular equation
+#
+#     ‖(pull(σ), one/σ)‖ = λ        (one = 1 for smooth-ℓ2, 0 for ℓ2; σ = 1/(2λ) for ℓ2²).
+#
+# 1/‖·‖ is concave and increasing in σ.  So Newton's method on it increases monotonically to the root from the left,
+# and from the right one step leads to the left.
 
 SQUARED_L2, L2, SMOOTH_L2 = 0, 1, 2
 
@@ -360,26 +381,196 @@ def _secular(beta, g, lam, kind):
     return sigma
 
 
+def _secular(beta, g, lam, kind):
+    """Return the root σ of the secular equation in an eigenbasis (NaN: none).  6P flops a step, 2-5 steps."""
+    if kind == SQUARED_L2:
+        return 0.5 / lam
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    sigma = one / lam
+    for _ in range(200):
+        square = one / (sigma * sigma) if one > 0.0 else 0.0
+        slope = one / (sigma * sigma * sigma) if one > 0.0 else 0.0
+        for i in range(g.size):
+            t = 1.0 / (1.0 + beta[i] * sigma)
+            r = g[i] * t
+            square += r * r
+            slope += r * r * beta[i] * t
+        excess = np.sqrt(square) / lam - 1.0
+        if not excess > 2.3e-16:
+            break
+        if slope <= 0.0:
+            return np.nan
+        step = excess * square / slope
+        if sigma + step == sigma:
+            break
+        sigma += step
+    return sigma
+
+
+def _spring_energy(lam, kind, z_square):
+    """R as a function of ‖ρ - θ‖²."""
+    if kind == SQUARED_L2:
+        return lam * z_square
+    if kind == L2:
+        return lam * np.sqrt(z_square)
+    return lam * np.sqrt(1.0 + z_square)
+
+
+def _add_softening(pull, w, sigma, lam, kind, direction, negative):
+    r"""Add κ v vᵀ with v = pull - w = σB(I + σB)⁻¹ pull: what the secular equation takes from the Hessian.
+
+    κ = (s³/λ²)(one + ‖z‖²)/(one + zᵀ(I - (I + σB)⁻¹)z) in z = σ pull, which does not cancel.
+    """
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    square = one
+    bent = one
+    for i in range(pull.size):
+        direction[i] = pull[i] - w[i]
+        square += sigma * sigma * pull[i] * pull[i]
+        bent += sigma * sigma * pull[i] * direction[i]
+    if bent > 0.0:
+        kappa = square / (sigma * lam * lam * bent)
+        for i in range(pull.size):
+            for j in range(i + 1):
+                negative[i, j] += kappa * direction[i] * direction[j]
+
+
+def _solve_secular(H, shift, g, lam, kind, sigma, K, pull, w):
+    """Solve the secular equation by Cholesky factors of I + σB, B = H + shift·I, from a guess of σ.
+
+    Leaves the factor in K, pull = (I + σB)⁻¹g and w = (I + σB)⁻¹pull; returns σ (NaN on failure).  P³/3 flops a
+    step, 1-3 steps.
+    """
+    P = g.size
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    lowest = one / lam
+    if kind == SQUARED_L2:
+        sigma = 0.5 / lam
+    elif not sigma > lowest:
+        sigma = lowest
+    for _ in range(100):
+        if sigma > 0.0:
+            for i in range(P):
+                for j in range(i):
+                    K[i, j] = sigma * H[i, j]
+                K[i, i] = 1.0 + sigma * (H[i, i] + shift)
+            if cholesky(K) != 0:
+                return np.nan
+            pull[:] = g
+            cholesky_solve(K, pull)
+            w[:] = pull
+            cholesky_solve(K, w)
+            if kind == SQUARED_L2:
+                return sigma
+            slope = one / sigma**3 if one > 0.0 else 0.0
+            square = one / sigma**2 if one > 0.0 else 0.0
+            for i in range(P):
+                square += pull[i] * pull[i]
+                slope += pull[i] * (pull[i] - w[i]) / sigma
+        else:
+            pull[:] = g
+            symmetric_times(H, g, w)
+            square = 0.0
+            slope = 0.0
+            for i in range(P):
+                square += g[i] * g[i]
+                slope += g[i] * (w[i] + shift * g[i])
+        excess = np.sqrt(square) / lam - 1.0
+        if not slope > 0.0 or not np.isfinite(excess):
+            return np.nan
+        following = max(sigma + excess * square / slope, lowest)
+        if sigma > 0.0 and abs(excess) <= 1e-9:
+            # The factor is good enough: to first order in the rest, d pull/dσ = -(pull - w)/σ; the error is its square.
+            for i in range(P):
+                pull[i] -= (following - sigma) * (pull[i] - w[i]) / sigma
+            return following
+        if following == sigma:
+            return sigma
+        sigma = following
+    return sigma
+
+
 def partial_minima(
-    V, beta, center, slope, rho, lam, kind, order, thetas, pulls, value, gradient, hessian, negative, first, last
-):
+    H, shift, center, slope, rho, lam, kind, order, sigmas, thetas, pulls, value, gradient, hessian, negative,
+    first, last,
+):  # fmt: skip
     r"""Minimize q_n(θ) + R(ρ, θ) over θ for each user, and sum value, gradient and Hessian in ρ.
 
-    q_n(θ) = slope_n·δ + δᵀB_nδ/2 with δ = θ - center_n and B_n = V_nᵀ diag(beta_n) V_n.  With g = ∇q_n(ρ) in the
-    eigenbasis and σ from :func:`_secular`:
+    q_n(θ) = slope_n·δ + δᵀB_nδ/2 with δ = θ - center_n and B_n = H_n + shift·I.  With σ and the pull from
+    :func:`_solve_secular` (``sigmas`` holds the guesses and receives the roots):
 
-        pull = ∇φ_n(ρ) = V_nᵀ (g_i/(1 + beta_i σ)),     θ_n = ρ - σ·pull,
-        ∇²φ_n(ρ) = V_nᵀ diag(beta/(1 + beta σ)) V_n - κ v vᵀ   (the parallel sum of B_n and ∇²R).
+        ∇φ_n(ρ) = pull,    θ_n = ρ - σ·pull,    ∇²φ_n(ρ) = (I - (I + σB_n)⁻¹)/σ - κ v vᵀ.
 
-    ``hessian`` collects the first term (a majorizer, since √ is concave), ``negative`` the second.
-    ``order`` 0: value and gradient only; 2: Hessian too.  4P² flops a user, P³ more with the Hessian.
+    ``hessian`` collects the first term (a majorizer, since √ is concave), ``negative`` the second.  ``order`` 0: value
+    and gradient only; 2: Hessian too.  P³ to 2P³ flops a user.
 
-    NumPy: minimize each user's q_n + R by any means; ``tests/test_kernels.py`` does.
+    NumPy: minimize each user's q_n + R by any means, as ``tests/test_kernels.py`` does; :func:`partial_minima_eigen`
+    is a second route.
+    """
+    P = rho.size
+    y = np.empty(P)
+    g = np.empty(P)
+    w = np.empty(P)
+    pull = np.empty(P)
+    K = np.empty((P, P))
+    for n in range(first, last):
+        for i in range(P):
+            y[i] = rho[i] - center[n, i]
+        symmetric_times(H[n], y, g)
+        length = 0.0
+        for i in range(P):
+            g[i] += shift * y[i] + slope[n, i]
+            length += g[i] * g[i]
+        sigma = 0.0
+        if kind == L2 and length <= lam * lam:
+            pull[:] = g
+        else:
+            sigma = _solve_secular(H[n], shift, g, lam, kind, sigmas[n], K, pull, w)
+            if not sigma >= 0.0 or sigma == np.inf:
+                return n + 1
+        sigmas[n] = sigma
+        z_square = 0.0
+        model = 0.0
+        for i in range(P):
+            z = sigma * pull[i]
+            z_square += z * z
+            # B δ = pull - slope, so δᵀBδ needs no product.
+            model += 0.5 * (y[i] - z) * (slope[n, i] + pull[i])
+            pulls[n, i] = pull[i]
+            gradient[i] += pull[i]
+            thetas[n, i] = rho[i] - z if sigma > 0.0 else rho[i]  # a tied model equals ρ to the last bit
+        value[0] += model + _spring_energy(lam, kind, z_square)
+        if order < 2:
+            continue
+        if sigma > 0.0:
+            if cholesky_inverse(K) != 0:
+                return n + 1
+            for i in range(P):
+                for j in range(i):
+                    hessian[i, j] -= K[i, j] / sigma
+                hessian[i, i] += (1.0 - K[i, i]) / sigma
+            if kind != SQUARED_L2:
+                _add_softening(pull, w, sigma, lam, kind, y, negative)
+        else:
+            for i in range(P):
+                for j in range(i):
+                    hessian[i, j] += H[n, i, j]
+                hessian[i, i] += H[n, i, i] + shift
+    return 0
+
+
+def partial_minima_eigen(
+    V, beta, center, slope, rho, lam, kind, order, thetas, pulls, value, gradient, hessian, negative, first, last
+):
+    r"""As :func:`partial_minima`, for B_n = V_nᵀ diag(beta_n) V_n: many problems with the same B_n, or a singular one.
+
+    4P² flops a user, P³ more with the Hessian.
     """
     P = rho.size
     y = np.empty(P)
     g = np.empty(P)
     u = np.empty(P)
+    w = np.empty(P)
     scaled = np.empty((P, P))
     for n in range(first, last):
         y[:] = np.dot(V[n], rho - center[n])
@@ -396,20 +587,13 @@ def partial_minima(
         model = 0.0
         for i in range(P):
             u[i] = g[i] / (1.0 + beta[n, i] * sigma)
+            w[i] = u[i] / (1.0 + beta[n, i] * sigma)
             z_square += (sigma * u[i]) ** 2
-            delta = y[i] - sigma * u[i]
-            model += (slope_hat[i] + 0.5 * beta[n, i] * delta) * delta
-        if kind == SQUARED_L2:
-            model += lam * z_square
-        elif kind == L2:
-            model += lam * np.sqrt(z_square)
-        else:
-            model += lam * np.sqrt(1.0 + z_square)
-        value[0] += model
+            model += 0.5 * (y[i] - sigma * u[i]) * (slope_hat[i] + u[i])
+        value[0] += model + _spring_energy(lam, kind, z_square)
         pulls[n] = np.dot(u, V[n])
         gradient += pulls[n]
         for i in range(P):
-            # A tied model equals ρ to the last bit.
             thetas[n, i] = rho[i] - sigma * pulls[n, i] if sigma > 0.0 else rho[i]
         if order < 2:
             continue
@@ -419,19 +603,7 @@ def partial_minima(
                 scaled[i, j] = root * V[n, i, j]
         gram_add(scaled, 1.0, hessian)
         if kind != SQUARED_L2 and sigma > 0.0:
-            # κ = (s³/λ²)(one + |z|²)/(one + Σ z²β/(β+s)), v = β/(β+s) z, written in u = s z: no cancellation.
-            one = 1.0 if kind == SMOOTH_L2 else 0.0
-            denominator = one
-            for i in range(P):
-                t = beta[n, i] * sigma / (1.0 + beta[n, i] * sigma)
-                denominator += (sigma * u[i]) ** 2 * t
-                g[i] = t * u[i]
-            if denominator > 0.0:
-                kappa = (one + z_square) / (sigma * lam * lam * denominator)
-                y[:] = np.dot(g, V[n])
-                for i in range(P):
-                    for j in range(i + 1):
-                        negative[i, j] += kappa * y[i] * y[j]
+            _add_softening(pulls[n], np.dot(w, V[n]), sigma, lam, kind, y, negative)
     return 0
 
 
@@ -442,6 +614,7 @@ def partial_minima(
 _compile = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 gram_add = _compile(gram_add)
+symmetric_times = _compile(symmetric_times)
 cholesky = _compile(cholesky)
 cholesky_inverse = _compile(cholesky_inverse)
 cholesky_solve = _compile(cholesky_solve)
@@ -449,6 +622,9 @@ eigenbasis_rows = _compile(eigenbasis_rows)
 _normal_equations = _compile(_normal_equations)
 _eliminate = _compile(_eliminate)
 _secular = _compile(_secular)
+_spring_energy = _compile(_spring_energy)
+_add_softening = _compile(_add_softening)
+_solve_secular = _compile(_solve_secular)
 margins = _compile(margins)
 pull_back = _compile(pull_back)
 least_squares_gradients = _compile(least_squares_gradients)
@@ -460,3 +636,4 @@ back_substitute = _compile(back_substitute)
 least_squares_normal = _compile(least_squares_normal)
 eigenbases = _compile(eigenbases)
 partial_minima = _compile(partial_minima)
+partial_minima_eigen = _compile(partial_minima_eigen)

@@ -4,7 +4,7 @@ r"""The exact global minimum of the loss (eq. 1) and of its views (eqs 2 and 48)
 problem                          method
 ===============================  =============================================================================
 least squares, ℓ2²               closed form: Cholesky factors, one d × d system (``"closed_form"``)
-least squares, ℓ2, smooth-ℓ2     eigenbases once, then Newton on ρ with secular equations (``"secular"``)
+least squares, ℓ2, smooth-ℓ2     Newton on ρ, local models by secular equations (``"secular"``)
 any other loss, ℓ2²              Newton on the joint arrowhead system (``"newton"``)
 any other loss, ℓ2, smooth-ℓ2    Newton with the regularizer kept exact: each step is a ``"secular"`` problem
 your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
@@ -16,7 +16,7 @@ your own regularizer             Newton on the joint system, its Hessian by diff
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ from solvers.existence import flat_directions, recession, unbounded_tilt, used_r
 from solvers.optimality import Optimality, gradient_at_zero, local_gradients, margins, optimality
 from solvers.quadratic import (
     Anchors,
+    EigenModels,
     Models,
-    eigenbases,
     is_built_in,
     least_squares_factors,
     minimize_models,
@@ -135,19 +135,24 @@ def _explain(solution: Solution, tol: float) -> str:
     return f"{Status.STALLED.value}: relative residual {found:g} with tol = {tol:g}"
 
 
+_Refine = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+
+
 @dataclass(frozen=True, eq=False)
 class _Reached:
     """Where a method stopped: models, iterations, and ‖∇Loss(0, 0)‖, to which residuals are relative.
 
     ``refine(rho, thetas, gradients, pulls)`` solves once more with the gradients taken from the data, which are
-    accurate to rounding where normal equations have lost digits.
+    accurate to rounding where normal equations have lost digits; ``refine_singular`` does so in eigenbases, where
+    I + σB_n has lost digits too (B_n nearly singular, σ huge).
     """
 
     rho: Array
     thetas: Array
     iterations: int
     scale: float
-    refine: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
+    refine: _Refine | None = None
+    refine_singular: _Refine | None = None
 
 
 def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
@@ -199,8 +204,9 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
     return float(np.finfo(np.float64).eps * np.sum(stiffness * (norms(rho) + norms(thetas))))
 
 
-# Below this relative residual a refinement cannot gain enough to pay.
+# Below these relative residuals a refinement cannot gain enough to pay.
 _REFINE_ABOVE = 3e-15
+_REFINE_SINGULAR_ABOVE = 1e-13
 
 
 def _refined(problem: Problem, reached: _Reached) -> tuple[Array, Array, Array, Optimality]:
@@ -208,15 +214,16 @@ def _refined(problem: Problem, reached: _Reached) -> tuple[Array, Array, Array, 
     rho, thetas = reached.rho, reached.thetas
     gradients = local_gradients(problem, thetas)
     residual = optimality(problem, rho, thetas, gradients, reached.scale)
-    while reached.refine is not None and residual.relative > _REFINE_ABOVE:
-        candidate = reached.refine(rho, thetas, gradients, residual.pulls)
-        new_gradients = local_gradients(problem, candidate[1])
-        new_residual = optimality(problem, *candidate, new_gradients, reached.scale)
-        halved = new_residual.relative <= 0.5 * residual.relative
-        if new_residual.relative < residual.relative:
-            (rho, thetas), gradients, residual = candidate, new_gradients, new_residual
-        if not halved:
-            break
+    for refine, above in ((reached.refine, _REFINE_ABOVE), (reached.refine_singular, _REFINE_SINGULAR_ABOVE)):
+        while refine is not None and residual.relative > above:
+            candidate = refine(rho, thetas, gradients, residual.pulls)
+            new_gradients = local_gradients(problem, candidate[1])
+            new_residual = optimality(problem, *candidate, new_gradients, reached.scale)
+            halved = new_residual.relative <= 0.5 * residual.relative
+            if new_residual.relative < residual.relative:
+                (rho, thetas), gradients, residual = candidate, new_gradients, new_residual
+            if not halved:
+                break
     return rho, thetas, gradients, residual
 
 
@@ -294,21 +301,29 @@ def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> 
 
 
 def _secular(problem: Problem, ridge: _Ridge) -> _Reached:
-    """Least squares with any regularizer: eigenbases once, then Newton on ρ."""
+    """Least squares with any regularizer: the local models eliminated exactly, Newton on ρ."""
     start, stop = _rows_of_free(problem)
     H, b = _normal_equations(problem, start, stop)
     ridge.add_to(H)
-    V, beta = eigenbases(H, 2.0 * problem.nu)
-    models = Models(V, beta, np.zeros_like(b), -b)
     anchors, free = _anchors(problem), problem.free
+    models = Models(H, 2.0 * problem.nu, np.zeros_like(b), -b)
     point, iterations = minimize_models(models, problem.reg, anchors)
 
-    def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
+    def refine_with(models: Models | EigenModels, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, Array]:
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
-        again, _ = minimize_models(Models(V, beta, center, slope), problem.reg, anchors, rho)
+        again, _ = minimize_models(replace(models, center=center, slope=slope), problem.reg, anchors, rho)
         return again.rho, _assemble(problem, again.thetas)
 
-    return _Reached(point.rho, _assemble(problem, point.thetas), iterations, gradient_at_zero(problem, b), refine)
+    return _Reached(
+        point.rho,
+        _assemble(problem, point.thetas),
+        iterations,
+        gradient_at_zero(problem, b),
+        refine=lambda rho, thetas, gradients, pulls: refine_with(models, rho, thetas, gradients),
+        refine_singular=lambda rho, thetas, gradients, pulls: refine_with(
+            models.in_eigenbases(), rho, thetas, gradients
+        ),
+    )
 
 
 def _dense(problem: Problem, ridge: _Ridge) -> _Reached:
@@ -388,8 +403,8 @@ def _newton_target(problem: Problem, ridge: _Ridge, state: _State, anchors: Anch
         factors = quadratic_factors(H, pulls[free] - slope, 2.0 * (problem.nu + lam))
         drho, dthetas = squared_l2_step(factors, lam, len(anchors.models), pulls.sum(axis=0) + problem.slope)
         return state.rho + drho, _assemble(problem, center + dthetas)
-    V, beta = eigenbases(H, 2.0 * problem.nu)
-    point, _ = minimize_models(Models(V, beta, center, slope), problem.reg, anchors, state.rho)
+    models = Models(H, 2.0 * problem.nu, center, slope)
+    point, _ = minimize_models(models, problem.reg, anchors, state.rho)
     return point.rho, _assemble(problem, point.thetas)
 
 

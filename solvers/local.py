@@ -12,7 +12,7 @@ import numpy as np
 
 from solvers.joint import data_hessians
 from solvers.optimality import local_gradients, margins
-from solvers.quadratic import Anchors, Models, eigenbases, is_built_in, reduce_to_rho
+from solvers.quadratic import Anchors, BuiltIn, Models, is_built_in, reduce_to_rho
 from theory import L2, AssumptionError, LeastSquares, Problem, SolverError
 from theory.arrays import Array, as_vector
 from theory.regularizers import norms
@@ -90,10 +90,10 @@ def _minimize_each(problem: Problem, rho: Array, thetas: Array, tol: float) -> A
     m = margins(problem, thetas)
     for _ in range(_MAX_ITERATIONS):
         gradients = local_gradients(problem, thetas, m)
-        V, beta = eigenbases(data_hessians(problem, m), 2.0 * problem.nu)
-        models = Models(V, beta, np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free]))
+        center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
+        models = Models(data_hessians(problem, m), 2.0 * problem.nu, center, slope)
         target = thetas.copy()
-        target[free] = reduce_to_rho(models, problem.reg, nothing, rho, order=0).thetas
+        target[free] = _eliminated(models, problem.reg, nothing, rho)
         if isinstance(problem.loss, LeastSquares):
             return target
         thetas, m, moved = _damped(problem, rho, thetas, m, target, gradients)
@@ -103,6 +103,13 @@ def _minimize_each(problem: Problem, rho: Array, thetas: Array, tol: float) -> A
     if not residual.max() <= tol:
         raise SolverError(f"local problem of user {int(np.argmax(residual))}: relative residual {residual.max():g}")
     return thetas
+
+
+def _eliminated(models: Models, reg: BuiltIn, nothing: Anchors, rho: Array) -> Array:
+    try:
+        return reduce_to_rho(models, reg, nothing, rho, order=0).thetas
+    except np.linalg.LinAlgError:  # B_n singular to rounding
+        return reduce_to_rho(models.in_eigenbases(), reg, nothing, rho, order=0).thetas
 
 
 def _damped(

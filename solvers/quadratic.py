@@ -8,8 +8,8 @@ For least squares this is the problem itself; for other losses it is the subprob
 models are eliminated exactly, so that what remains is a convex function of ρ alone:
 
 * ℓ2²: it is quadratic, and Cholesky factors of the B_n + 2λI give its Hessian (:func:`squared_l2_step`);
-* ℓ2 and smooth-ℓ2: in the eigenbasis of B_n each elimination is one secular equation
-  (:func:`solvers._kernels.partial_minima`), and Newton's method runs on ρ (:func:`minimize_models`).
+* ℓ2 and smooth-ℓ2: each elimination is one secular equation (:func:`solvers._kernels.partial_minima`), and Newton's
+  method runs on ρ (:func:`minimize_models`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Anchors:
 
 
 @dataclass(frozen=True, eq=False)
-class Models:
+class EigenModels:
     """Quadratic models in their eigenbases: ``V`` (N, P, P) with eigenvectors as rows, ``beta`` (N, P)."""
 
     V: Array
@@ -51,45 +51,79 @@ class Models:
 
 
 @dataclass(frozen=True, eq=False)
+class Models:
+    """Quadratic models with B_n = H_n + shift·I; ``H`` (N, P, P) holds lower triangles."""
+
+    H: Array
+    shift: float
+    center: Array
+    slope: Array
+
+    def in_eigenbases(self) -> EigenModels:
+        """Return the same models in their eigenbases, eigenvalues of H_n below 0 by rounding set to 0."""
+        V = self.H.copy()
+        return EigenModels(V, eigenbases(V, self.shift), self.center, self.slope)
+
+
+@dataclass(frozen=True, eq=False)
 class Reduced:
-    """The function of ρ that is left when the local models are eliminated, at one point."""
+    """The function of ρ that is left when the local models are eliminated, at one point.
+
+    ``hessian`` is None at points where it was not asked for; ``negative`` is what is to be subtracted from it.
+    """
 
     rho: Array
     thetas: Array
     pulls: Array
+    sigmas: Array
     value: float
     gradient: Array
-    hessian: Array
-    negative: Array
+    hessian: Array | None
+    negative: Array | None
     scale: float
 
 
-def eigenbases(H: Array, shift: float) -> tuple[Array, Array]:
-    """Overwrite the stack ``H`` (N, P, P) by eigenvectors (rows); return it with eigenvalues + ``shift``."""
+def eigenbases(H: Array, shift: float) -> Array:
+    """Overwrite the stack ``H`` (N, P, P) by its eigenvectors (rows); return the eigenvalues (N, P) + ``shift``."""
     n, size, _ = H.shape
     beta = np.empty((n, size))
     status = over_users(lambda _, a, b: kernels.eigenbases(H, beta, shift, a, b), np.full(n, 9.0 * size**3))
     if status != 0:
         raise np.linalg.LinAlgError(f"no eigendecomposition of the Hessian of user {status - 1}")
-    return H, beta
+    return beta
 
 
-def reduce_to_rho(models: Models, reg: BuiltIn, anchors: Anchors, rho: Array, *, order: int) -> Reduced:
-    """Eliminate the local models at ``rho``; ``order`` 0 leaves the Hessian out."""
-    n, size = models.beta.shape
+def reduce_to_rho(
+    models: Models | EigenModels,
+    reg: BuiltIn,
+    anchors: Anchors,
+    rho: Array,
+    *,
+    order: int,
+    sigmas: Array | None = None,
+) -> Reduced:
+    """Eliminate the local models at ``rho``; ``order`` 0 leaves the Hessian out, ``sigmas`` (N,) are guesses."""
+    n, size = models.center.shape
     parts = n_threads()
     value, gradient = np.zeros((parts, 1)), np.zeros((parts, size))
     hessian, negative = np.zeros((parts, size, size)), np.zeros((parts, size, size))
     thetas, pulls = np.empty((n, size)), np.empty((n, size))
     kind = KINDS[type(reg)]
+    roots = np.zeros(n) if sigmas is None else sigmas.copy()
 
     def task(part: int, first: int, last: int) -> int:
-        return kernels.partial_minima(
+        sums = (value[part], gradient[part], hessian[part], negative[part])
+        if isinstance(models, Models):
+            return kernels.partial_minima(
+                models.H, models.shift, models.center, models.slope, rho, reg.lam, kind, order, roots, thetas, pulls,
+                *sums, first, last,
+            )  # fmt: skip
+        return kernels.partial_minima_eigen(
             models.V, models.beta, models.center, models.slope, rho, reg.lam, kind, order, thetas, pulls,
-            value[part], gradient[part], hessian[part], negative[part], first, last,
+            *sums, first, last,
         )  # fmt: skip
 
-    status = over_users(task, np.full(n, 6.0 * size**2 + (size**3 if order else 0.0)))
+    status = over_users(task, np.full(n, 8.0 * size**2 + float(size) ** 3))
     if status != 0:
         raise np.linalg.LinAlgError(f"the local problem of user {status - 1} has no minimum")
     pin_value, pin_gradient, pin_hessian, pin_negative = _pins(reg, rho, anchors.models)
@@ -97,26 +131,44 @@ def reduce_to_rho(models: Models, reg: BuiltIn, anchors: Anchors, rho: Array, *,
         rho=rho,
         thetas=thetas,
         pulls=pulls,
+        sigmas=roots,
         value=float(value.sum() + pin_value + rho @ anchors.slope),
         gradient=gradient.sum(axis=0) + pin_gradient.sum(axis=0) + anchors.slope,
-        hessian=_symmetric(hessian.sum(axis=0)) + pin_hessian,
-        negative=_symmetric(negative.sum(axis=0)) + pin_negative,
+        hessian=_symmetric(hessian.sum(axis=0)) + pin_hessian if order else None,
+        negative=_symmetric(negative.sum(axis=0)) + pin_negative if order else None,
         scale=float(norms(pulls).sum() + norms(pin_gradient).sum() + norms(anchors.slope)),
     )
 
 
 def minimize_models(
-    models: Models, reg: BuiltIn, anchors: Anchors, rho: Array | None = None, *, max_iterations: int = 100
+    models: Models | EigenModels,
+    reg: BuiltIn,
+    anchors: Anchors,
+    rho: Array | None = None,
+    *,
+    max_iterations: int = 100,
 ) -> tuple[Reduced, int]:
     """Minimize over ρ by Newton's method with a majorizing step in reserve; return the point and the iterations.
 
     The function of ρ is convex and C¹ away from the pinned models, its Hessian is that of a sum of parallel sums.
     Leaving out the negative part majorizes the function (√ is concave), so that step always decreases it.
     """
+    try:
+        return _minimize(models, reg, anchors, rho, max_iterations)
+    except np.linalg.LinAlgError:
+        # I + σB_n is not positive definite to rounding: B_n is singular and σ huge.
+        if isinstance(models, EigenModels):
+            raise
+        return _minimize(models.in_eigenbases(), reg, anchors, rho, max_iterations)
+
+
+def _minimize(
+    models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, rho: Array | None, max_iterations: int
+) -> tuple[Reduced, int]:
     kink = _minimum_at_pin(models, reg, anchors)
     if kink is not None:
         return kink, 0
-    if isinstance(reg, L2) and models.beta.shape[1] == 1:
+    if isinstance(reg, L2) and models.center.shape[1] == 1:
         return reduce_to_rho(models, reg, anchors, _weighted_median(models, reg, anchors), order=0), 1
     if rho is None or (anchors.models == rho).all(axis=1).any():
         rho = _start(models, reg, anchors)
@@ -131,29 +183,38 @@ def minimize_models(
         if float(norms(trial.gradient)) > 0.25 * size and size <= 1e3 * _EPS * point.scale:
             # Rounding is reached: a step no longer shrinks the gradient.
             return (trial if float(norms(trial.gradient)) < size else point), iteration
-        point = reduce_to_rho(models, reg, anchors, trial.rho, order=2)
+        if float(norms(trial.gradient)) <= 2 * _EPS * trial.scale:
+            return trial, iteration
+        if trial.hessian is None:
+            trial = reduce_to_rho(models, reg, anchors, trial.rho, order=2, sigmas=trial.sigmas)
+        point = trial
     return point, max_iterations
 
 
-def _step(models: Models, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
+def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
     """Return a point that is lower: Newton's, or the majorizer's step, which is doubled as long as that pays."""
+    if point.hessian is None or point.negative is None:
+        raise ValueError("a step needs a point with its Hessian")
     reach = 10.0 * float(np.max(norms(point.rho - np.concatenate([point.thetas, anchors.models])), initial=0.0))
     newton = _descent(point.hessian - point.negative, point.gradient, reach)
     majorizing = _descent(point.hessian, point.gradient, reach)
+    # Newton's step squares the relative gradient: below 1e-7 the next point is the last, and needs no Hessian.
+    order = 0 if float(norms(point.gradient)) <= 1e-7 * point.scale else 2
     for step, length in ((newton, 1.0), (newton, 0.25), (majorizing, 1.0), (newton, 0.01), (majorizing, 0.01)):
         if not np.isfinite(step).all():
             continue
-        trial = reduce_to_rho(models, reg, anchors, point.rho + length * step, order=0)
+        moved = point.rho + length * step
+        trial = reduce_to_rho(models, reg, anchors, moved, order=order if length == 1.0 else 0, sigmas=point.sigmas)
         if _accept(point, trial, length * float(point.gradient @ step)):
             return _longer(models, reg, anchors, point, trial, length * step) if step is majorizing else trial
     return None
 
 
 def _longer(
-    models: Models, reg: BuiltIn, anchors: Anchors, point: Reduced, trial: Reduced, step: Array
+    models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: Reduced, trial: Reduced, step: Array
 ) -> Reduced:
     for power in range(1, 40):
-        further = reduce_to_rho(models, reg, anchors, point.rho + 2.0**power * step, order=0)
+        further = reduce_to_rho(models, reg, anchors, point.rho + 2.0**power * step, order=0, sigmas=trial.sigmas)
         if not further.value < trial.value:
             break
         trial = further
@@ -191,9 +252,10 @@ def _descent(hessian: Array, gradient: Array, reach: float = np.inf) -> Array:
     return -vectors @ np.clip(along, -bound, bound)
 
 
-def _weighted_median(models: Models, reg: L2, anchors: Anchors) -> Array:
+def _weighted_median(models: Models | EigenModels, reg: L2, anchors: Anchors) -> Array:
     """One parameter, plain ℓ2: the derivative in ρ is a sum of clipped lines, whose root is found exactly."""
-    beta, center, slope = models.beta[:, 0], models.center[:, 0], models.slope[:, 0]
+    beta = models.H[:, 0, 0] + models.shift if isinstance(models, Models) else models.beta[:, 0]
+    center, slope = models.center[:, 0], models.slope[:, 0]
     pins, lam = anchors.models[:, 0], reg.lam
 
     def derivative(rho: float) -> float:
@@ -220,10 +282,10 @@ def _weighted_median(models: Models, reg: L2, anchors: Anchors) -> Array:
     return np.array([min(max(root, left), right)])
 
 
-def _start(models: Models, reg: BuiltIn, anchors: Anchors) -> Array:
+def _start(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors) -> Array:
     """Minimize with the regularizer replaced by its curvature at z = 0 (λ/2 ‖z‖²): one exact Newton step."""
     stand_in = reg if isinstance(reg, SquaredL2) else SquaredL2(0.5 * reg.lam)
-    origin = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(models.beta.shape[1])
+    origin = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(models.center.shape[1])
     point = reduce_to_rho(models, stand_in, anchors, origin, order=2)
     return point.rho + _descent(point.hessian, point.gradient)
 
@@ -246,7 +308,7 @@ def _pins(reg: BuiltIn, rho: Array, pins: Array) -> tuple[float, Array, Array, A
     return float(np.sum(reg.value(rho, pins))), reg.gradient(rho, pins), hessian, negative
 
 
-def _minimum_at_pin(models: Models, reg: BuiltIn, anchors: Anchors) -> Reduced | None:
+def _minimum_at_pin(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors) -> Reduced | None:
     """Plain ℓ2 is not differentiable in ρ where ρ meets a pinned model: see whether the minimum is there."""
     if not isinstance(reg, L2):
         return None

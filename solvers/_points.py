@@ -1,0 +1,498 @@
+r"""What the data say at a point (ρ, θ): gradients and curvature, each with a proven bound on its error.
+
+====================  ==============================================  ============================================
+class                 gradients                                       eigenvalues of Gram matrices
+====================  ==============================================  ============================================
+:class:`FloatPoint`   double-double, straight from the data           float64, proven by a Cholesky factorization
+:class:`BallPoint`    balls of 192 bits                               balls, proven by an approximate inverse factor
+====================  ==============================================  ============================================
+
+A-priori bounds of :class:`FloatPoint` (u = 2⁻⁵³).  A float64 sum of n products, in any order, errs by at most
+n u (1 + n u) Σ|x_j y_j| (Higham 2002, section 3.1), so a Gram matrix XᵀX of I rows errs by at most (I + 8) u tr(XᵀX)
+in norm.  A Cholesky factorization of a d × d matrix A that runs to completion proves λ_min(A) >= -2 (d + 4) u tr(A)
+(Higham 2002, theorem 10.3; Rump 2006; the factor 2 allows for products with reciprocals).  Assumed are IEEE 754
+arithmetic, a BLAS that computes sums of products (none of the fast matrix multiplications), and ``numpy.exp`` within
+1e-13; nothing is assumed of the eigenvalue routine, whose result is only a guess that is then proven.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from solvers import _certificate_kernels_draft as kernels
+from solvers._enclosures import TINY, UNIT, Balls, Interval, Twofold, ball_interval
+from theory import LeastSquares, Logistic, Multinomial, Problem
+from theory.arrays import Array
+from theory.regularizers import norms
+
+Vectors = Twofold | Balls
+
+# Gram matrices with more entries than this in all are used block by block and not kept.
+_KEPT_ENTRIES = 2**26
+# Radii at which local curvature is tried, in units of 1/max‖Q_i‖; at the first a logistic weight falls by 0.1 %.
+_RADII = (1e-3, 0.1, 1.0, 4.0)
+# Covers the rounding of a bound that is a short product or a sum of nonnegative terms.
+_UP = 1.0 + 1e-9
+
+
+class Curvature:
+    r"""Matrices :math:`0 \preceq G_n \preceq \nabla^2\mathcal L_n - 2\nu I`, valid within ``radius`` of θ_n.
+
+    Attributes
+    ----------
+    radius : float
+        Infinite where the bound holds everywhere.
+    exact : bool
+        Whether G_n is the Hessian itself, less 2νI (least squares).
+    least, largest : (N,) arrays
+        Proven bounds on the eigenvalues of G_n.
+    matrices : (N, P, P) array or None
+        G_n, each up to ``error`` in the spectral norm; None where there are none.
+    """
+
+    def __init__(self, radius: float, least: Array, largest: Array, matrices: Array | None, error: Array) -> None:
+        self.radius = radius
+        self.exact = False
+        self.least = least
+        self.largest = largest
+        self.matrices = matrices
+        self.error = error
+
+    def least_eigenvalue(self, multiple: float, weights: Array, directions: Vectors, cuts: Array) -> float:
+        r"""Return a proven lower bound on λ_min of :math:`m I + \sum_n w_n G_n - \sum_n c_n \hat z_n \hat z_n^T`.
+
+        Parameters
+        ----------
+        multiple : float
+        weights, cuts : (N,) arrays, >= 0
+        directions : (N, P)
+            The unit vectors ẑ_n; one with cut 0 is not looked at.
+        """
+        weighted, cut = np.flatnonzero(weights), np.flatnonzero(cuts)
+        if len(weighted) and self.matrices is None:
+            return -np.inf
+        if not len(weighted) and not len(cut):
+            return multiple
+        least = self._proven_least(weights, weighted, directions[cut], cuts[cut])
+        if not len(weighted):
+            least = min(least, 0.0)
+        return float((Interval(multiple) + least).low)
+
+    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
+        raise NotImplementedError
+
+    def images(self, vectors: Array) -> Vectors:
+        """Return G_n x_n, shape (N, P)."""
+        raise NotImplementedError
+
+
+class FloatCurvature(Curvature):
+    """Curvature in float64."""
+
+    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
+        scaled = np.sqrt(cuts)[:, None] * directions.rounded()
+        # The nonzero eigenvalues of ZᵀZ are those of ZZᵀ.
+        small = not len(weighted) and len(cuts) < scaled.shape[1]
+        total = -(scaled @ scaled.T) if small else -(scaled.T @ scaled)
+        error = (sum(scaled.shape) + 8.0) * UNIT * float(np.sum(cuts))
+        if len(weighted) and self.matrices is not None:
+            total += np.tensordot(weights[weighted], self.matrices[weighted], axes=1)
+            sizes = np.linalg.norm(self.matrices[weighted], axis=(1, 2))
+            rounding = (len(weighted) + 8.0) * UNIT * sizes
+            error += float(np.sum(weights[weighted] * (self.error[weighted] + rounding)))
+        return float(least_eigenvalues(total[None], np.array([_UP * error]))[0])
+
+    def images(self, vectors: Array) -> Twofold:
+        if self.matrices is None:
+            return Twofold(np.full_like(vectors, np.nan))
+        products = np.matmul(self.matrices, vectors[:, :, None])[:, :, 0]
+        rounding = (vectors.shape[1] + 4.0) * UNIT * np.linalg.norm(self.matrices, axis=(1, 2))
+        return Twofold(products, error=_UP * (rounding + self.error) * norms(vectors) + TINY)
+
+
+class BallCurvature(Curvature):
+    """Curvature in balls; ``matrices`` holds float64 approximations, for use where no proof is needed."""
+
+    def __init__(self, radius: float, least: Array, largest: Array, matrices: Array | None, balls: list[Any]) -> None:
+        super().__init__(radius, least, largest, matrices, np.zeros_like(least))
+        self._balls = balls
+
+    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
+        from flint import arb, arb_mat
+
+        size = directions.values.shape[1]
+        small = not len(weighted) and len(cuts) < size
+        roots = Balls(cuts).values
+        roots = np.array([root.sqrt() for root in roots], dtype=object)
+        Z = arb_mat(len(cuts), size, (roots[:, None] * directions.values).ravel().tolist())
+        total = -(Z * Z.transpose()) if small else -(Z.transpose() * Z)
+        for n in weighted:
+            total += self._balls[n] * arb(float(weights[n]))
+        return ball_least_eigenvalue(total)
+
+    def images(self, vectors: Array) -> Balls:
+        from flint import arb_mat
+
+        products = [
+            np.array((G * arb_mat(len(x), 1, x.tolist())).entries(), dtype=object)
+            for G, x in zip(self._balls, vectors, strict=True)
+        ]
+        return Balls(np.array(products, dtype=object).reshape(vectors.shape))
+
+
+def least_eigenvalues(matrices: Array, error: Array) -> Array:
+    """Return proven lower bounds on λ_min of symmetric matrices (n, P, P), each known up to ``error`` in norm.
+
+    The guess of an eigenvalue routine, less a little, is proven: A - tI has a Cholesky factor, so λ_min(A) >= t up
+    to the rounding of that factorization.  What cannot be proven is -∞.
+    """
+    n, size = matrices.shape[:2]
+    bounds = np.full(n, -np.inf)
+    good = np.flatnonzero(np.isfinite(matrices).all(axis=(1, 2)) & np.isfinite(error))
+    if not len(good) or size == 0:
+        return bounds
+    A = matrices[good]
+    sizes = np.linalg.norm(A, axis=(1, 2))
+    try:
+        guess = np.linalg.eigvalsh(A)[:, 0]
+    except np.linalg.LinAlgError:
+        return bounds
+    diagonal = np.arange(size)
+    pending = np.arange(len(good))
+    for slack in (8.0 * size * UNIT, 1e-12 * size, 1e-9 * size, 1e-4 * size):
+        # A relative 2⁻¹⁰ of the eigenvalue keeps the factorization away from breakdown at hardly any loss.
+        t = guess[pending] - (2.0**-10 * np.abs(guess[pending]) + slack * sizes[pending])
+        shifted = A[pending]
+        shifted[:, diagonal, diagonal] -= t[:, None]
+        proven = _has_cholesky_factor(shifted)
+        trace = np.sum(np.abs(shifted[:, diagonal, diagonal]), axis=1)
+        rounding = 2.0 * (size + 8.0) * UNIT * trace + size * TINY
+        here = good[pending]
+        bounds[here[proven]] = (t - _UP * (rounding + error[here]))[proven]
+        pending = pending[~proven]
+        if not len(pending):
+            break
+    return np.nextafter(bounds, -np.inf)
+
+
+def _has_cholesky_factor(matrices: Array) -> Array:
+    try:
+        return np.isfinite(np.linalg.cholesky(matrices)).all(axis=(1, 2))
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.zeros(1, dtype=bool)
+    half = len(matrices) // 2
+    return np.concatenate([_has_cholesky_factor(matrices[:half]), _has_cholesky_factor(matrices[half:])])
+
+
+def ball_least_eigenvalue(M: Any) -> float:
+    """Return a proven lower bound on λ_min of a symmetric ``arb_mat``.
+
+    X is an approximate inverse of the Cholesky factor of M - tI.  If X(M - tI)Xᵀ = I + E with ‖E‖_F < 1 for certain,
+    then M - tI is positive definite.
+    """
+    from flint import arb, arb_mat
+
+    size = M.nrows()
+    A = float_matrix(M)
+    if not np.isfinite(A).all():
+        return -np.inf
+    A = 0.5 * (A + A.T)
+    identity = arb_mat(size, size, np.eye(size).ravel().tolist())
+    guess, scale = float(np.linalg.eigvalsh(A)[0]), float(np.linalg.norm(A))
+    for slack in (8.0 * size * UNIT, 1e-12 * size, 1e-9 * size, 1e-4 * size):
+        t = guess - (2.0**-10 * abs(guess) + slack * scale)
+        try:
+            X = np.linalg.inv(np.linalg.cholesky(A - t * np.eye(size)))
+        except np.linalg.LinAlgError:
+            continue
+        if not np.isfinite(X).all():
+            continue
+        X = arb_mat(size, size, X.ravel().tolist())
+        E = X * (M - identity * arb(t)) * X.transpose() - identity
+        if sum((x * x for x in E.entries()), arb(0)) < 1:
+            return t
+    return -np.inf
+
+
+def float_matrix(M: Any) -> Array:
+    """Round the midpoints of an ``arb_mat`` to float64."""
+    return np.array([float(x.mid()) for x in M.entries()]).reshape(M.nrows(), M.ncols())
+
+
+class Point:
+    """A point (ρ, θ) of a problem; see :class:`FloatPoint` and :class:`BallPoint`."""
+
+    def __init__(self, problem: Problem, rho: Array, thetas: Array) -> None:
+        self.problem = problem
+        self.rho = rho
+        self.thetas = thetas
+        self.free = problem.free
+        self.n_data = (problem.stack.stop - problem.stack.start).astype(np.int64)
+
+    def moved(self, thetas: Array) -> Point:
+        """Return the point with other local models; what does not depend on them is kept."""
+        other = type(self)(self.problem, self.rho, thetas)
+        if type(self.problem.loss) is LeastSquares and "_least_squares_curvature" in self.__dict__:
+            other.__dict__["_least_squares_curvature"] = self.__dict__["_least_squares_curvature"]
+        return other
+
+    # What the two kinds of points compute in their own arithmetic ---------------------------------------------
+
+    def vectors(self, x: Any) -> Vectors:
+        """Return exact vectors."""
+        raise NotImplementedError
+
+    @cached_property
+    def differences(self) -> Vectors:
+        """z_n = ρ - θ_n, shape (N, P)."""
+        raise NotImplementedError
+
+    @cached_property
+    def gradients(self) -> Vectors:
+        """∇L_n(θ_n), shape (N, P); zero for pinned users."""
+        raise NotImplementedError
+
+    def _no_curvature(self) -> Curvature:
+        raise NotImplementedError
+
+    def _gram_curvature(self, radius: float) -> Curvature:
+        raise NotImplementedError
+
+    # What is common to them -----------------------------------------------------------------------------------
+
+    @property
+    def radii(self) -> list[float]:
+        """Radii at which to ask for curvature, the best first; the last is infinite."""
+        if type(self.problem.loss) is not Logistic:
+            return [np.inf]
+        longest = max((float(np.max(self._row_lengths(n))) for n in self._users_with_data), default=0.0)
+        return [radius / longest for radius in _RADII if longest > 0] + [np.inf]
+
+    def curvature(self, radius: float) -> Curvature:
+        """Return the curvature on the ball of ``radius`` around θ (everywhere if it is infinite)."""
+        loss = self.problem.loss
+        if type(loss) is LeastSquares:
+            return self._least_squares_curvature
+        if type(loss) is Logistic and np.isfinite(radius):
+            return self._gram_curvature(radius)
+        # Of a convex loss nothing more is known (and K-class losses are flat along a shift of all margins).
+        return self._no_curvature()
+
+    @cached_property
+    def _least_squares_curvature(self) -> Curvature:
+        curvature = self._gram_curvature(np.inf)
+        curvature.exact = True
+        return curvature
+
+    @cached_property
+    def _users_with_data(self) -> list[int]:
+        return np.flatnonzero(self.free & (self.n_data > 0)).tolist()
+
+    def _row_lengths(self, n: int) -> Array:
+        """Upper bounds on ‖Q_i‖ of user n."""
+        return norms(self.problem.stack.user(n)[0]) * _UP
+
+    def _weighted_rows(self, n: int, radius: float) -> Array:
+        r"""Rows X with :math:`X^TX \preceq \nabla^2 L_n(\theta) - 2\nu I` for ‖θ - θ_n‖ <= radius, up to rounding.
+
+        σ' decreases with |m|, and |m_i| grows by at most ‖Q_i‖ radius, so the weights σ'(|m_i| + ‖Q_i‖ radius) are
+        lower bounds.  The float64 rows √w Q err by u in each entry, hence XᵀX by 3u tr(XᵀX) in norm.
+        """
+        Q = self.problem.stack.user(n)[0]
+        if type(self.problem.loss) is LeastSquares:
+            return Q
+        reach = (self._margin_bounds(n) + self._row_lengths(n) * radius) * _UP
+        return np.sqrt(self._least_slopes(reach))[:, None] * Q
+
+    def _least_slopes(self, m: Array) -> Array:
+        """Lower bounds on σ'(m) = e^-m/(1 + e^-m)² for m >= 0."""
+        decay = np.exp(-m)
+        return decay / (1.0 + decay) ** 2 * (1.0 - 1e-9)
+
+    def _margin_bounds(self, n: int) -> Array:
+        """Upper bounds on |Q_iᵀθ_n| of user n."""
+        Q = self.problem.stack.user(n)[0]
+        rounding = (Q.shape[1] + 4.0) * UNIT * (np.abs(Q) @ np.abs(self.thetas[n])) + TINY
+        return np.abs(Q @ self.thetas[n]) + rounding * _UP
+
+    def smoothness(self, users: Array) -> Array:
+        """Return upper bounds on ‖∇²L_n‖ everywhere, for the given users; infinite for a loss of your own."""
+        # The Hessian of the log-partition is a covariance of unit vectors, of norm at most 1/2; rows of label
+        # probabilities sum to at most 1 + 1e-9.
+        factor = {LeastSquares: 1.0, Logistic: 0.25, Multinomial: 0.5 * _UP}.get(type(self.problem.loss), np.inf)
+        squares = [float(np.sum(self._row_lengths(n) ** 2)) if self.n_data[n] else 0.0 for n in users]
+        data_part = np.array([factor * square if square > 0 else 0.0 for square in squares])
+        return (data_part + 2.0 * self.problem.nu) * _UP
+
+
+class FloatPoint(Point):
+    """A point whose quantities are computed in double-double and float64, with a-priori bounds."""
+
+    def vectors(self, x: Any) -> Twofold:
+        return Twofold(np.asarray(x, dtype=np.float64))
+
+    @cached_property
+    def differences(self) -> Twofold:
+        return Twofold.difference(self.rho[None, :], self.thetas)
+
+    @cached_property
+    def gradients(self) -> Twofold:
+        data_part = self._data_gradients()
+        weights = np.where(self.free, 2.0 * self.problem.nu, 0.0)
+        if not weights.any():
+            return data_part
+        return data_part + Twofold(self.thetas).times(weights)
+
+    def _data_gradients(self) -> Twofold:
+        loss, stack, n_users = self.problem.loss, self.problem.stack, self.problem.n_users
+        kind = {LeastSquares: 0, Logistic: 1, Multinomial: 2}.get(type(loss))
+        if kind is None:
+            return self._own_data_gradients()
+        shape = (n_users, loss.n_outputs, self.problem.query_dim)
+        high, low, error = np.zeros(shape), np.zeros(shape), np.zeros(n_users)
+        labels = stack.labels.reshape(len(stack.labels), -1)
+        stop = np.where(self.free, stack.stop, stack.start)
+        thetas = np.ascontiguousarray(self.thetas).reshape(shape)
+        kernels.data_gradients(stack.Q, labels, stack.start, stop, thetas, kind, high, low, error, 0, n_users)
+        return Twofold(high.reshape(n_users, -1), low.reshape(n_users, -1), error)
+
+    def _own_data_gradients(self) -> Twofold:
+        """Gradients with a loss of your own, taken to compute ``dphi`` within 16 units in the last place."""
+        loss, size = self.problem.loss, self.problem.dim
+        values, error = np.zeros((self.problem.n_users, size)), np.zeros(self.problem.n_users)
+        for n in self._users_with_data:
+            Q, labels = self.problem.stack.user(n)
+            theta = self.thetas[n].reshape(loss.n_outputs, -1)
+            m = Q @ theta.T
+            shift = (Q.shape[1] + 4.0) * UNIT * (np.abs(Q) @ np.abs(theta.T))
+            m, shift = (m[:, 0], shift[:, 0]) if loss.n_outputs == 1 else (m, shift)
+            slope = np.asarray(loss.dphi(m, labels))
+            bend = np.asarray(loss.d2phi(m, labels))
+            # The slope moves by about φ'' times the rounding of the margin; the factor 2 is for φ'' nearby.
+            moved = bend * shift if loss.n_outputs == 1 else np.einsum("ikl,il->ik", np.abs(bend), shift)
+            wrong = 16.0 * UNIT * np.abs(slope) + 2.0 * np.abs(moved)
+            columns, wrong = slope.reshape(len(Q), -1), wrong.reshape(len(Q), -1)
+            values[n] = (columns.T @ Q).ravel()
+            rounding = wrong + (len(Q) + 4.0) * UNIT * np.abs(columns)
+            error[n] = _UP * float(np.sum(rounding * self._row_lengths(n)[:, None]))
+        return Twofold(values, error=error)
+
+    def _no_curvature(self) -> Curvature:
+        none = np.zeros(self.problem.n_users)
+        return FloatCurvature(np.inf, none, none, None, none)
+
+    def _gram_curvature(self, radius: float) -> Curvature:
+        n_users, size = self.problem.n_users, self.problem.dim
+        least, largest, error = np.zeros(n_users), np.zeros(n_users), np.zeros(n_users)
+        block = max(1, _KEPT_ENTRIES // size**2)
+        matrices = None
+        for first in range(0, n_users, block):
+            users = np.arange(first, min(first + block, n_users))
+            matrices = np.zeros((len(users), size, size))
+            for n in users[self.free[users] & (self.n_data[users] > 0)]:
+                X = self._weighted_rows(n, radius)
+                matrices[n - first] = X.T @ X
+            trace = np.trace(matrices, axis1=1, axis2=2)
+            error[users] = _UP * ((self.n_data[users] + 12.0) * UNIT * trace + self.n_data[users] * TINY)
+            frobenius = np.linalg.norm(matrices, axis=(1, 2))
+            sums = np.max(np.sum(np.abs(matrices), axis=2), axis=1)
+            largest[users] = _UP * (np.minimum(frobenius, sums) + error[users])
+            enough = np.flatnonzero(self.n_data[users] >= size)
+            proven = least_eigenvalues(matrices[enough], error[users][enough])
+            least[users[enough]] = np.maximum(proven, 0.0)
+        return FloatCurvature(radius, least, largest, matrices if n_users <= block else None, error)
+
+
+class BallPoint(Point):
+    """A point whose quantities are computed in ball arithmetic, at the precision in force."""
+
+    def vectors(self, x: Any) -> Balls:
+        return Balls(np.asarray(x, dtype=np.float64))
+
+    @cached_property
+    def differences(self) -> Balls:
+        return Balls.difference(self.rho[None, :], self.thetas)
+
+    @cached_property
+    def gradients(self) -> Balls:
+        from flint import arb_mat
+
+        loss, size = self.problem.loss, self.problem.dim
+        sums = Balls(np.zeros((self.problem.n_users, size))).values
+        for n in self._users_with_data:
+            Q, labels = self.problem.stack.user(n)
+            slopes = _ball_slopes(loss, self._ball_margins(n), labels.reshape(len(Q), -1))
+            product = _arb_matrix(slopes.T) * arb_mat(*Q.shape, Q.ravel().tolist())
+            sums[n] = np.array(product.entries(), dtype=object)
+        weights = np.where(self.free, 1.0, 0.0)
+        return Balls(sums) + Balls(self.thetas).times(weights).times(np.full(len(weights), 2.0 * self.problem.nu))
+
+    def _ball_margins(self, n: int) -> Array:
+        """Q θ_nᵀ of user n, an object array (ℐ, K)."""
+        from flint import arb_mat
+
+        Q, size = self.problem.stack.user(n)[0], self.problem.loss.n_outputs
+        theta = arb_mat(size, Q.shape[1], self.thetas[n].tolist())
+        product = arb_mat(*Q.shape, Q.ravel().tolist()) * theta.transpose()
+        return np.array(product.entries(), dtype=object).reshape(len(Q), size)
+
+    def _margin_bounds(self, n: int) -> Array:
+        bounds = ball_interval(self._ball_margins(n)[:, 0])
+        return np.maximum(np.abs(bounds.low), np.abs(bounds.high))
+
+    def _least_slopes(self, m: Array) -> Array:
+        decay = np.frompyfunc(lambda x: x.exp(), 1, 1)(-Balls(m).values)
+        return np.maximum(ball_interval(decay / ((decay + 1) * (decay + 1))).low, 0.0)
+
+    def _no_curvature(self) -> Curvature:
+        none = np.zeros(self.problem.n_users)
+        return BallCurvature(np.inf, none, none, None, [])
+
+    def _gram_curvature(self, radius: float) -> Curvature:
+        from flint import arb_mat
+
+        n_users, size = self.problem.n_users, self.problem.dim
+        least, largest, matrices = np.zeros(n_users), np.zeros(n_users), np.zeros((n_users, size, size))
+        balls = [arb_mat(size, size) for _ in range(n_users)]
+        for n in self._users_with_data:
+            X = self._weighted_rows(n, radius)
+            rows = arb_mat(*X.shape, X.ravel().tolist())
+            G = rows.transpose() * rows
+            if type(self.problem.loss) is not LeastSquares:
+                # Of the rounding of X: G less 4u tr(G) I is a lower bound, whatever the roundings were.
+                rounding = _trace_bound(G) * 4.0 * UNIT * _UP
+                G -= arb_mat(size, size, (rounding * np.eye(size)).ravel().tolist())
+            balls[n] = G
+            matrices[n] = float_matrix(G)
+            # The 1e-9 of _UP covers this rounding too, for ‖G‖_F >= tr(G)/√P.
+            largest[n] = float(np.linalg.norm(matrices[n])) * _UP + TINY
+            if len(X) >= size:
+                least[n] = max(ball_least_eigenvalue(G), 0.0)
+        return BallCurvature(radius, least, largest, matrices, balls)
+
+
+def _trace_bound(G: Any) -> float:
+    return float(np.sum([float(G[i, i].upper()) for i in range(G.nrows())])) * _UP
+
+
+def _arb_matrix(values: Array) -> Any:
+    from flint import arb_mat
+
+    return arb_mat(*values.shape, values.ravel().tolist())
+
+
+def _ball_slopes(loss: Any, m: Array, labels: Array) -> Array:
+    """φ'(m, a) of each data point, an object array (ℐ, K)."""
+    a = Balls(labels).values
+    if type(loss) is LeastSquares:
+        return m - a
+    exp = np.frompyfunc(lambda x: x.exp(), 1, 1)
+    if type(loss) is Logistic:
+        return -a / (exp(a * m) + 1)
+    top = m[np.arange(len(m)), np.argmax(np.asarray(m, dtype=np.float64), axis=1)]
+    powers = exp(m - top[:, None])
+    return powers / np.sum(powers, axis=1, keepdims=True) * np.sum(a, axis=1, keepdims=True) - a

@@ -1,0 +1,683 @@
+r"""Bounds on the error of a point (ρ, θ), computed from the data alone.
+
+Nothing here comes from a solver: the point may come from anywhere.  Write x = (ρ, θ), F for the loss, g for its
+gradient at x, b_n for a lower bound on the curvature of L_n (2ν + λ_min of a Gram matrix), z_n = ρ - θ_n.
+
+**Smooth regularizers.**  On a ball of radius r around x the Hessian of F is at least μ I; everywhere for least
+squares with ℓ2².  If ‖g‖ < μ r, there is exactly one minimizer, within ‖g‖/μ of x, and the gap is at most ‖g‖²/(2μ).
+Proof: on the sphere, <∇F(y), y - x> >= <g, y - x> + μr² > 0, so the minimum of F over the ball is not on it, and
+is global by convexity; and μ‖x* - x‖² <= <∇F(x*) - g, x* - x> = -<g, x* - x>.
+
+*The modulus μ.*  The quadratic form of the Hessian is Σ_n θ_nᵀH_nθ_n + (ρ-θ_n)ᵀA_n(ρ-θ_n), with H_n >= b_n I and
+A_n >= k_n I.  With θ_n = (H_n + A_n)⁻¹A_nρ + δ_n it is ρᵀSρ + Σ δ_nᵀ(H_n+A_n)δ_n, where S = Σ_n H_n:A_n is a sum of
+parallel sums H:A = A - A(A+H)⁻¹A.  For s <= λ_min(S), and because max over δ of μ(κ|ρ| + δ)² - Cδ² is μκ²C/(C-μ) |ρ|²,
+every μ < min_n(b_n + k_n) with
+
+.. math:: s - \mu\Big(1 + \sum_n \frac{k_n^2}{(k_n + b_n)(k_n + b_n - \mu)}\Big) > 0
+
+will do.  H:A grows with H and A and is concave, so a chord bounds it: H:cI >= αI + βH.  With scalars only this is the
+smallest eigenvalue of the arrow matrix of Σ_n c(ρ-θ_n)² + b_nθ_n², in a form without cancellation.
+
+*Quadratic losses* (least squares with ℓ2²) have error H⁻¹g exactly.  Any ê is as good as its residual is small:
+‖x - x*‖ <= ‖ê‖ + ‖g - Hê‖/μ.
+
+**Plain ℓ2.**  At a kink u_n may be any vector of the ball B(0, λ).  Let T be the users with θ_n = ρ.
+
+*Tied users with slack.*  Along {θ_T = ρ} the loss is smooth near x, so the above bounds the distance d to its minimizer
+there.  If ‖∇L_t(ρ)‖ + ‖∇²L_t‖ d < λ for all t in T, that point is a global minimizer: u_t = ∇L_t makes 0 a subgradient.
+
+*Dual argument.*  For any u_n in B(0, λ) with Σu_n = -slope exactly, v_n = ∇L_n(θ_n) - u_n, s_n(z) = λ‖z‖ - u_nᵀz >= 0,
+E = Σ s_n(z_n) and S = Σ‖v_n‖²/b_n, every minimizer satisfies, with D² = Σ b_n‖θ_n - θ_n*‖²,
+
+.. math:: F(x) - F^* \le S/2 + E, \qquad D \le \tfrac12(\sqrt S + \sqrt{S + 4E}), \qquad
+          \sum_n s_n(z_n^*) \le S/4 + E,
+
+so that (λ - ‖u_n‖)‖z_n*‖ <= S/4 + E.  Proof: along the segment h(t) = F(x + t(x* - x)) is convex, its left derivative
+at every t <= 1 is <= 0, and it is strongly convex with D²; hence h(0) >= h(t) + t²D²/2, while the definition of u gives
+h(t) >= h(0) - t√S D + t²D²/2 + Σ s_n(z_n(t)) - E.  Add them: t²D² + Σ s_n(z_n(t)) <= t√S D + E.  If b_n holds on balls
+‖dθ_n‖ <= r only, take the largest t in it: D t/√b_n < r for all n leaves no t < 1; and the same holds for a minimizer
+over that compact set instead of x*, so there is one inside, which is global by convexity.
+
+*Two models* (slope 0): ρ may be anywhere on the segment, so u_2 = -u_1 is exact.  *One parameter*: u_n = ±λ is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from solvers._enclosures import Interval
+from solvers._points import BallPoint, Curvature, FloatPoint, Point, Vectors
+from solvers.result import Certificate
+from theory import L2, CertificateError, LeastSquares, Logistic, Multinomial, Problem, SmoothL2, SquaredL2
+from theory.arrays import Array
+from theory.regularizers import norms
+
+_PRECISION = 192
+# Users this close to ρ, relative to ‖ρ‖ + ‖θ_n‖, are tried as tied where the bounds of the point itself are weak.
+_NEARLY_TIED = 1e-6
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Upper bounds on the distance of x, of θ alone, and on the gap; ``modulus`` and ``kind`` say how."""
+
+    distance: float = np.inf
+    theta: float = np.inf
+    gap: float = np.inf
+    modulus: float = 0.0
+    kind: str = "no bound"
+
+    def raised(self, height: Interval) -> _Bounds:
+        """Return these bounds for a point whose loss is larger by at most ``height``."""
+        return replace(self, gap=float((height + self.gap).high))
+
+    def merged(self, other: _Bounds) -> _Bounds:
+        """Return the better of both, bound by bound; the kind is that of the distance."""
+        first, second = (self, other) if self._key() <= other._key() else (other, self)
+        return replace(first, theta=min(first.theta, second.theta), gap=min(first.gap, second.gap))
+
+    def _key(self) -> tuple[float, float, float]:
+        return self.distance, self.theta, self.gap
+
+
+def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) -> Certificate:
+    r"""Bound the distance of a point to the closest minimizer, and its loss above the minimum.
+
+    Parameters
+    ----------
+    problem : Problem
+    rho : (P,) array_like
+    thetas : (N, P) array_like
+        Row s of a pinned user must be the model that it reports.
+    rigorous : bool
+        Compute from the data in ball arithmetic, instead of in double-double and float64 with a-priori bounds on the
+        rounding (which assume IEEE 754, a BLAS that computes sums of products, and an ``exp`` within 1e-13).
+
+    Returns
+    -------
+    Certificate
+        Bounds that hold whatever the point; infinite where nothing is known: ν = 0 and a direction in which the loss
+        is flat, a regularizer of your own, overflow.  ``kind`` names the argument.  A loss of your own is taken to be
+        convex, with ``dphi`` accurate to 16 units in the last place.
+
+    Raises
+    ------
+    ShapeError, AssumptionError
+        If the point does not fit the problem.
+    CertificateError
+        If ``rigorous`` is asked for a loss or regularizer of your own.
+
+    Source: strong convexity (Definition 4), section 2, eq. 5; see the module for each argument and its proof.
+
+    Examples
+    --------
+    >>> from theory import UserDataset
+    >>> problem = Problem([UserDataset([[1.0], [1.0]], [1.0, 3.0])], LeastSquares(), SquaredL2(1.0))
+    >>> certificate = certify(problem, [2.25], [[2.0]])
+    >>> certificate.kind, 0.25 <= certificate.distance_bound < 0.2501
+    ('quadratic', True)
+    """
+    rho, thetas = problem._check_point(rho, thetas)
+    with np.errstate(all="ignore"):
+        if type(problem.reg) not in (SquaredL2, L2, SmoothL2):
+            return _residual_only(problem, rho, thetas, rigorous)
+        if not rigorous:
+            return _certificate(FloatPoint(problem, rho, thetas), rigorous=False)
+        _refuse_own_loss(problem)
+        from flint import ctx
+
+        with ctx.workprec(_PRECISION):
+            return _certificate(BallPoint(problem, rho, thetas), rigorous=True)
+
+
+def _refuse_own_loss(problem: Problem) -> None:
+    if type(problem.loss) not in (LeastSquares, Logistic, Multinomial):
+        raise CertificateError(
+            f"no rigorous certificate for the loss {problem.loss.name!r}: its code is not known here"
+        )
+
+
+def _residual_only(problem: Problem, rho: Array, thetas: Array, rigorous: bool) -> Certificate:
+    if rigorous:
+        raise CertificateError(
+            f"no rigorous certificate for the regularizer {problem.reg.name!r}: its code is not known here"
+        )
+    at_rho, at_thetas = problem.gradient(rho, thetas)
+    residual = float(np.hypot(norms(at_rho), norms(at_thetas.ravel())))
+    return Certificate(np.inf, np.inf, np.inf, _sane(residual), 0.0, "own regularizer: residual only", False)
+
+
+def _certificate(point: Point, *, rigorous: bool) -> Certificate:
+    if type(point.problem.reg) is L2:
+        bounds, residual = _l2_bounds(point), _l2_residual(point)
+    else:
+        bounds, gradient = _smooth_bounds(point, np.zeros(point.problem.n_users, dtype=bool))
+        residual = float(gradient.high)
+    kind = bounds.kind
+    if type(point.problem.loss) not in (LeastSquares, Logistic, Multinomial):
+        kind += ", own loss taken as convex"
+    distance = _sane(bounds.distance)
+    theta = min(_sane(bounds.theta), distance)
+    return Certificate(distance, theta, _sane(bounds.gap), _sane(residual), bounds.modulus, kind, rigorous)
+
+
+def _sane(bound: float) -> float:
+    """Return the bound; infinity for NaN."""
+    return float(bound) if bound >= 0 else np.inf
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Smooth losses
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _pulls(point: Point) -> Vectors:
+    """u_n = ∇_ρ R(ρ, θ_n), shape (N, P); NaN at the kink of plain ℓ2."""
+    reg, z = point.problem.reg, point.differences
+    constant = np.full(point.problem.n_users, reg.lam)
+    if type(reg) is SquaredL2:
+        return z.times(2.0 * constant)
+    return z.over_length(0.0 if type(reg) is L2 else 1.0).times(constant)
+
+
+def _smooth_bounds(point: Point, tied: Array) -> tuple[_Bounds, Interval]:
+    """Bounds by strong convexity near x, with the models of ``tied`` users moving with ρ, and ‖g‖."""
+    pulls = _pulls(point)
+    pulls = pulls.replaced(tied, point.gradients)
+    at_rho = pulls.total() + point.vectors(point.problem.slope)
+    at_thetas = point.gradients - pulls
+    moving = point.free & ~tied
+    # In the norm of x a step of ρ by δ counts (1 + |T|)‖δ‖², so the gradient in ρ counts 1/(1 + |T|).
+    copies = 1.0 + np.count_nonzero(tied)
+    sizes = at_thetas.norms()[moving]
+    size = (at_rho.norms() * at_rho.norms() / copies + (sizes * sizes).total()).sqrt()
+    for radius in point.radii:
+        curvature = point.curvature(radius)
+        modulus = _local_modulus(point, curvature, tied, size)
+        if not modulus > 0:
+            continue
+        bounds = _from_modulus(size, modulus, tied, np.isfinite(radius))
+        if type(point.problem.reg) is SquaredL2 and curvature.exact:
+            bounds = bounds.merged(_quadratic_bounds(point, curvature, at_rho, at_thetas, size, modulus))
+        return bounds, size
+    return _Bounds(kind="no modulus"), size
+
+
+def _from_modulus(size: Interval, modulus: float, tied: Array, local: bool) -> _Bounds:
+    distance = float((size / modulus).high)
+    gap = float((size * size / (2.0 * Interval(modulus))).high)
+    kind = "tied models, local modulus" if tied.any() else "local modulus" if local else "modulus"
+    return _Bounds(distance, distance, gap, modulus, kind)
+
+
+def _local_modulus(point: Point, curvature: Curvature, tied: Array, size: Interval) -> float:
+    """Return μ > 0 for which x has a minimizer within ‖g‖/μ, or 0."""
+    modulus = _modulus(point, curvature, 0.0, tied)
+    if type(point.problem.reg) is SquaredL2:
+        return modulus if np.isinf(curvature.radius) or size < Interval(modulus) * curvature.radius else 0.0
+    for _ in range(8):
+        if not modulus > 0:
+            return 0.0
+        radius = 2.0 * float((size / modulus).high)
+        if not radius <= curvature.radius:
+            return 0.0
+        modulus = _modulus(point, curvature, radius, tied)
+        if size < Interval(modulus) * radius:
+            return modulus
+    return 0.0
+
+
+@dataclass(frozen=True)
+class _Stiffness:
+    r"""Bounds :math:`A_n \succeq k_\perp(I - \hat z\hat z^T) + k_\parallel\hat z\hat z^T - \text{loss}\,I` on R''."""
+
+    across: Array
+    along: Array
+    loss: Array
+
+
+def _stiffness(point: Point, radius: float) -> _Stiffness:
+    r"""Bound the Hessian of R in z on the ball of ``radius`` around x.
+
+    There ‖z' - z‖ <= √2 radius, and R'' = k(I - τ ẑ'ẑ'ᵀ) with k = λ/√(one + ‖z'‖²), 1 - τ = one/(one + ‖z'‖²), where
+    one is 1 for smooth-ℓ2 and 0 for plain ℓ2.  The sine of the angle of z and z' is at most √2 radius/‖z‖, and
+    ẑ'ẑ'ᵀ <= ẑẑᵀ + sine·I.
+    """
+    reg, n_users = point.problem.reg, point.problem.n_users
+    if type(reg) is SquaredL2:
+        constant = np.full(n_users, 2.0 * reg.lam)
+        return _Stiffness(constant, constant, np.zeros(n_users))
+    one = 0.0 if type(reg) is L2 else 1.0
+    sizes = point.differences.norms()
+    shift = Interval(2.0).sqrt() * radius
+    far = (sizes + shift) * (sizes + shift) + one
+    across = (reg.lam / far.sqrt()).low
+    along = (Interval(across) * one / far).low
+    if one == 1.0:
+        near = Interval(np.maximum((sizes - shift).low, 0.0))
+        steepest = (reg.lam / (near * near + 1.0).sqrt()).high
+        sine = np.minimum(np.nan_to_num((shift / sizes).high, nan=1.0, posinf=1.0), 1.0)
+        turned = (Interval(along) - Interval(steepest) * sine).low
+        # Where the direction of z may turn, R'' >= k∥ I without regard to direction is the better bound.
+        keep = turned > 0.5 * along
+        isotropic = np.maximum(along, 0.0)
+        across = np.where(keep, (Interval(across) * (1.0 - Interval(sine))).low, isotropic)
+        along = np.where(keep, turned, isotropic)
+        if point.problem.dim == 1:
+            across = along = isotropic
+        return _Stiffness(across, np.minimum(across, along), np.zeros(n_users))
+    if point.problem.dim == 1:
+        # Without a change of sign |z| is linear.
+        return _Stiffness(np.zeros(n_users), np.zeros(n_users), np.where(sizes > shift, 0.0, np.inf))
+    near = sizes - shift
+    sine = (shift / sizes).high
+    loss = np.where(near > 0.0, (reg.lam / near * Interval(sine)).high, np.inf)
+    across = np.maximum((Interval(across) * (1.0 - Interval(sine))).low, 0.0)
+    return _Stiffness(across, np.zeros(n_users), loss)
+
+
+def _modulus(point: Point, curvature: Curvature, radius: float, tied: Array) -> float:
+    """Return a lower bound on the modulus of F within ``radius`` of x, along θ_T = ρ; 0 where none is known."""
+    stiffness, free = _stiffness(point, radius), point.free
+    moving, pinned = free & ~tied, ~free
+    b = np.maximum((2.0 * Interval(point.problem.nu) + curvature.least).low, 0.0)
+    k = stiffness.along
+    chord = _Chord.of(curvature, b, k, point.problem)
+    # H:A two ways, each a lower bound: a chord of the matrix H_n at A = k∥ I, or scalars b_n at A with its direction.
+    across, along = _parallel(b, stiffness.across).low, _parallel(b, k).low
+    size = point.problem.dim
+    by_chord = moving & (chord.trace > (size - 1) * across + along) & (chord.slope > 0)
+    by_scalar = moving & ~by_chord
+    multiples = np.zeros(point.problem.n_users)
+    weights, cuts = np.zeros_like(multiples), np.zeros_like(multiples)
+    multiples[by_chord], weights[by_chord] = chord.constant[by_chord], chord.slope[by_chord]
+    multiples[by_scalar] = np.maximum(across, 0.0)[by_scalar]
+    cuts[by_scalar] = (Interval(across) - along).high[by_scalar]
+    multiples[pinned] = stiffness.across[pinned]
+    cuts[pinned] = (Interval(stiffness.across) - k).high[pinned]
+    if curvature.matrices is None:
+        multiples[tied] = b[tied]
+    else:
+        multiples[tied] = 2.0 * point.problem.nu
+        weights[tied] = 1.0
+    cuts = np.where(stiffness.across > k, np.maximum(cuts, 0.0), 0.0)
+    directions = point.differences.over_length(0.0) if cuts.any() else point.differences
+    s = curvature.least_eigenvalue(float(Interval(multiples).total().low), weights, directions, cuts)
+    steep = np.where(by_chord, k, stiffness.across)[moving]
+    modulus = _secular_root(s, 1.0 + np.count_nonzero(tied), steep, k[moving], b[moving])
+    loss = 2.0 * Interval(stiffness.loss[~tied]).total()
+    return max(float((Interval(modulus) - loss).low), 0.0) if loss.high > 0 else modulus
+
+
+def _parallel(a: Array, c: Array) -> Interval:
+    """a:c = ac/(a + c); 0 where a or c is 0."""
+    quotient = Interval(a) / (1.0 + Interval(a) / np.where(c > 0, c, 1.0))
+    positive = (a > 0) & (c > 0)
+    return Interval(np.where(positive, np.maximum(quotient.low, 0.0), 0.0), np.where(positive, quotient.high, 0.0))
+
+
+@dataclass(frozen=True)
+class _Chord:
+    """H_n : c_n I >= constant·I + slope·G_n, and the trace of the right-hand side."""
+
+    constant: Array
+    slope: Array
+    trace: Array
+
+    @classmethod
+    def of(cls, curvature: Curvature, b: Array, c: Array, problem: Problem) -> _Chord:
+        if curvature.matrices is None:
+            return cls(np.zeros_like(b), np.zeros_like(b), np.full_like(b, -np.inf))
+        top = (2.0 * Interval(problem.nu) + curvature.largest).high
+        left, right = _parallel(b, c), _parallel(top, c)
+        slope = np.where(top > b, (right - left).low / np.where(top > b, top - b, 1.0) * (1.0 - 1e-12), 0.0)
+        slope = np.where(slope > 0, slope, 0.0)
+        constant = (left - Interval(slope) * b).low
+        # A concave function lies above the line if its ends do.
+        below = (Interval(constant) + Interval(slope) * top).high <= right.low
+        slope = np.where(below, slope, 0.0)
+        constant = np.where(below, constant, left.low)
+        trace = np.trace(curvature.matrices, axis1=1, axis2=2)
+        shifted = (Interval(constant) + Interval(slope) * 2.0 * problem.nu).low
+        return cls(shifted, slope, problem.dim * shifted + slope * trace)
+
+
+def _secular_root(s: float, copies: float, steep: Array, flat: Array, b: Array) -> float:
+    """Return nearly the largest μ < min(flat + b) with s - μ(copies + Σ max_k k²/((k+b)(k+b-μ))) > 0, proven."""
+    top = float(np.min(flat + b, initial=np.inf))
+    if not (s > 0 and top > 0):
+        return 0.0
+
+    def losses(mu: Any, flat: Any, steep: Any) -> Any:
+        return [k * k / ((k + b) * (k + b - mu)) for k in (flat, steep)]
+
+    low, high = 0.0, min(s / copies, top)
+    for _ in range(64):
+        mu = 0.5 * (low + high)
+        inside = s - mu * (copies + np.sum(np.maximum(*losses(mu, flat, steep)))) > 0 and mu < top
+        low, high = (mu, high) if inside else (low, mu)
+    for shrink in (1e-12, 1e-9, 1e-6, 1e-3, 0.5):
+        mu = low * (1.0 - shrink)
+        x, y = losses(Interval(mu), Interval(flat), Interval(steep))
+        worst = Interval(np.maximum(x.low, y.low), np.maximum(x.high, y.high)).total()
+        if np.all(Interval(flat) + b > mu) and s - Interval(mu) * (worst + copies) > 0.0:
+            return mu
+    return 0.0
+
+
+def _quadratic_bounds(
+    point: Point, curvature: Curvature, at_rho: Vectors, at_thetas: Vectors, size: Interval, modulus: float
+) -> _Bounds:
+    """Bound ‖H⁻¹g‖ by ‖ê‖ + ‖g - Hê‖/μ for an approximate ê."""
+    correction = _arrow_solve(point, curvature, at_rho.rounded(), at_thetas.rounded())
+    if correction is None:
+        return _Bounds()
+    e_rho, e = correction
+    ones = np.ones(len(e))
+    pulls = type(at_rho).difference(e_rho[None, :], e).times(2.0 * point.problem.reg.lam * ones)
+    images = curvature.images(e) + point.vectors(e).times(2.0 * point.problem.nu * ones)
+    rest_rho = at_rho - pulls.total()
+    rest = (at_thetas - (images - pulls)).norms()[point.free]
+    rest_size = (rest_rho.norms() * rest_rho.norms() + (rest * rest).total()).sqrt()
+    sizes = point.vectors(e).norms()[point.free]
+    e_size = point.vectors(e_rho).norms()
+    distance = (e_size * e_size + (sizes * sizes).total()).sqrt() + rest_size / modulus
+    gap = 0.5 * size * distance
+    return _Bounds(float(distance.high), float(distance.high), float(gap.high), modulus, "quadratic")
+
+
+def _arrow_solve(point: Point, curvature: Curvature, g_rho: Array, g: Array) -> tuple[Array, Array] | None:
+    """Solve He ≈ g in float64 for the Hessian of least squares with ℓ2²; None if that fails.
+
+    K_n e_n - 2λ e_ρ = g_n with K_n = H_n + 2λI, and (Σ 2λ K_n⁻¹H_n) e_ρ = g_ρ + 2λ Σ K_n⁻¹g_n.
+    """
+    if curvature.matrices is None:
+        return None
+    free, size = point.free, point.problem.dim
+    c = 2.0 * point.problem.reg.lam
+    H = curvature.matrices[free] + 2.0 * point.problem.nu * np.eye(size)
+    try:
+        solved = np.linalg.solve(H + c * np.eye(size), np.concatenate([H, g[free][:, :, None]], axis=2))
+        W, y = solved[:, :, :size], solved[:, :, size]
+        S = c * (W.sum(axis=0) + np.count_nonzero(~free) * np.eye(size))
+        e_rho = np.linalg.solve(S, g_rho + c * y.sum(axis=0))
+    except np.linalg.LinAlgError:
+        return None
+    e = np.zeros_like(g)
+    e[free] = y + e_rho - W @ e_rho
+    return (e_rho, e) if np.isfinite(e_rho).all() and np.isfinite(e).all() else None
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Plain ℓ2
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _l2_bounds(point: Point) -> _Bounds:
+    """Bounds at x, and at the point near x whose nearly tied models are tied."""
+    bounds = _l2_bounds_at(point)
+    sizes, z = point.gradients.norms(), point.differences.norms()
+    close = z.high <= _NEARLY_TIED * (norms(point.rho) + norms(point.thetas))
+    idle = _idle(point)
+    snapped = point.free & ~_tied(point) & (idle | (close & (sizes.high < point.problem.reg.lam)))
+    if not snapped.any():
+        return bounds
+    # F at x exceeds F there by at most (‖∇L_n‖ + λ)‖z_n‖ for each, as F is convex.
+    moved = _l2_bounds_at(point.moved(np.where(snapped[:, None], point.rho, point.thetas)))
+    shift = (z * z)[snapped].total().sqrt()
+    lift = ((sizes + point.problem.reg.lam) * z)[snapped].total()
+    return bounds.merged(
+        replace(
+            moved,
+            distance=float((shift + moved.distance).high),
+            theta=float((shift + moved.theta).high),
+            gap=float((lift + moved.gap).high),
+        )
+    )
+
+
+def _tied(point: Point) -> Array:
+    return point.free & np.all(point.thetas == point.rho, axis=1)
+
+
+def _idle(point: Point) -> Array:
+    """Users without any loss (ν = 0, no data): their models are copies of ρ."""
+    return point.free & (point.n_data == 0) & (point.problem.nu == 0)
+
+
+def _l2_bounds_at(point: Point) -> _Bounds:
+    tied = _tied(point)
+    bounds, _ = _smooth_bounds(point, tied)
+    if np.isfinite(bounds.distance) and _all_have_slack(point, tied, bounds.distance):
+        return bounds
+    if np.any(_idle(point) & ~tied):
+        return _Bounds()
+    best = _Bounds()
+    for radius in point.radii:
+        curvature = point.curvature(radius)
+        for argument in (_pinned_or_tied_with_slack, _two_models, _one_parameter, _repaired_dual):
+            best = best.merged(argument(point, curvature))
+        if np.isfinite(best.distance):
+            break
+    return best
+
+
+def _all_have_slack(point: Point, tied: Array, distance: float) -> bool:
+    """Whether ‖∇L_t‖ < λ on the ball of radius ``distance`` around ρ, for every tied user."""
+    users = np.flatnonzero(tied)
+    sizes = point.gradients[users].norms() + Interval(point.smoothness(users)) * distance
+    return bool(np.all(sizes < point.problem.reg.lam))
+
+
+@dataclass(frozen=True)
+class _Forces:
+    """Elements u_n of the subdifferential of λ‖·‖ at z_n, and how far Σu_n + slope is from 0."""
+
+    pulls: Vectors
+    sizes: Interval
+    unbalanced: Interval
+
+
+def _forces(point: Point) -> _Forces:
+    """λz/‖z‖ where the model is apart from ρ; at a kink the closest to ∇L_n, or 0 for a pinned user."""
+    lam = point.problem.reg.lam
+    at_kink = np.all(point.thetas == point.rho, axis=1)
+    nearest = point.gradients.rounded()
+    lengths, inside = norms(nearest), lam * (1.0 - 1e-14)
+    nearest = nearest * np.where(lengths > inside, inside / np.where(lengths > 0, lengths, 1.0), 1.0)[:, None]
+    pulls = _pulls(point).replaced(at_kink, point.vectors(nearest))
+    sizes = Interval(np.where(at_kink, point.vectors(nearest).norms().high, lam))
+    return _Forces(pulls, sizes, (pulls.total() + point.vectors(point.problem.slope)).norms())
+
+
+def _convexity(point: Point, curvature: Curvature) -> Interval:
+    return Interval(np.maximum((2.0 * Interval(point.problem.nu) + curvature.least).low, 0.0))
+
+
+def _dual_bounds(point: Point, curvature: Curvature, lacks: Interval, excess: Interval, kind: str, rho: Any) -> _Bounds:
+    """Bounds of the dual argument.
+
+    Parameters
+    ----------
+    lacks : ‖v_n‖, (N,)
+    excess : E
+    rho : callable
+        Bound on the distance of ρ, from D/√b_n (N,) and S/4 + E.
+    """
+    idle = _idle(point)
+    active = point.free & ~idle
+    b = _convexity(point, curvature)[active]
+    if not np.all(b > 0.0):
+        return _Bounds()
+    lacks = lacks[active]
+    S = (lacks * lacks / b).total()
+    D = 0.5 * (S.sqrt() + (S + 4.0 * excess).sqrt())
+    each = D / b.sqrt()
+    if not np.all(each < curvature.radius):
+        return _Bounds()
+    gap = 0.5 * S + excess
+    steps = np.zeros(point.problem.n_users)
+    steps[active] = each.high
+    rho_step = rho(Interval(steps), 0.25 * S + excess)
+    least = float(np.min(b.low, initial=np.inf))
+    square = D * D / least if np.isfinite(least) else Interval(0.0)
+    copied = float(np.count_nonzero(idle))
+    theta = (square + copied * rho_step * rho_step).sqrt() if copied else square.sqrt()
+    distance = (square + (1.0 + copied) * rho_step * rho_step).sqrt()
+    return _Bounds(float(distance.high), float(theta.high), float(gap.high), least if np.isfinite(least) else 0.0, kind)
+
+
+def _pinned_or_tied_with_slack(point: Point, curvature: Curvature) -> _Bounds:
+    """The dual argument with what is missing in Σu_n + slope = 0 given to users at the kink with ‖u_n‖ < λ."""
+    lam, forces = point.problem.reg.lam, _forces(point)
+    lacks = (point.gradients - forces.pulls).norms()
+    missing = forces.unbalanced
+    held = ~point.free & np.all(point.thetas == point.rho, axis=1)
+    if held.any():
+        share = missing / float(np.count_nonzero(held))
+        slack = lam - share
+        if not slack > 0.0:
+            return _Bounds()
+
+        def by_pin(steps: Interval, rest: Interval) -> Interval:
+            return rest / (slack * float(np.count_nonzero(held)))
+
+        return _dual_bounds(point, curvature, lacks, Interval(0.0), "dual, pinned model at ρ", by_pin)
+    b = _convexity(point, curvature)
+    takers = _tied(point) & (b.low > 0) & (forces.sizes.high < lam * (1.0 - 1e-9))
+    if not takers.any():
+        return _Bounds()
+    weights = b.low * takers
+    shares = missing * (Interval(weights) / Interval(weights).total())
+    slacks = (lam - forces.sizes - shares)[takers]
+    if not np.all(slacks > 0.0):
+        return _Bounds()
+    extra = Interval(np.zeros(point.problem.n_users), shares.high * takers)
+
+    def by_tie(steps: Interval, rest: Interval) -> Interval:
+        bounds = steps[takers] + rest / slacks
+        return Interval(np.min(bounds.high))
+
+    return _dual_bounds(point, curvature, lacks + extra, Interval(0.0), "dual, tied models", by_tie)
+
+
+def _two_models(point: Point, curvature: Curvature) -> _Bounds:
+    """Two users who matter and no slope: ρ may be anywhere between their models, u_1 = -u_2 = λ(θ_2 - θ_1)/‖·‖."""
+    lam = point.problem.reg.lam
+    pair = np.flatnonzero(~_idle(point))
+    if len(pair) != 2 or np.any(point.problem.slope != 0):
+        return _Bounds()
+    first, second = pair
+    thetas = point.thetas
+    apart = type(point.differences).difference(thetas[second][None], thetas[first][None])
+    if not np.all(apart.norms() > 0.0):
+        return _Bounds()
+    pull = apart.over_length(0.0).times(np.array([lam]))
+    lacks = np.zeros(point.problem.n_users), np.zeros(point.problem.n_users)
+    for n, force in ((first, pull), (second, -pull)):
+        size = (point.gradients[[n]] - force).norms()
+        lacks[0][n], lacks[1][n] = size.low[0], size.high[0]
+    # ρ' = θ_1 + t(θ_2 - θ_1) is the nearest point of the segment, up to rounding; x is compared with ρ' there.
+    step, whole = point.rho - thetas[first], apart.rounded()[0]
+    scale = float(np.max(np.abs(whole)))
+    t = float(np.clip((step / scale) @ (whole / scale) / ((whole / scale) @ (whole / scale)), 0.0, 1.0))
+    off = (point.differences[[first]] - apart.times(np.array([t]))).norms()[0]
+    parts = np.zeros(point.problem.n_users)
+    parts[first], parts[second] = (Interval(1.0) - t).high, t
+
+    def along(steps: Interval, rest: Interval) -> Interval:
+        return (steps * parts).total() + off
+
+    return _dual_bounds(point, curvature, Interval(*lacks), Interval(0.0), "segment of two models", along).raised(
+        2.0 * lam * off
+    )
+
+
+def _one_parameter(point: Point, curvature: Curvature) -> _Bounds:
+    """P = 1: u_n = ±λ are exact, and if they balance, ρ is a median of the models up to their errors.
+
+    Let ρ have θ_n on its left where u_n = λ, on its right where u_n = -λ, with Σu_n + slope = 0, and let m be the
+    largest ‖dθ_n‖ - ‖z_n‖, or 0.  The θ_n* of the left are then at most ρ + m, those of the right at least ρ - m.  If
+    no left one is beyond a right one, every point between them minimizes in ρ, and some such is within m of ρ.
+    Otherwise the slope in ρ is <= 0 before the first right one and >= 0 after the last left one, both within m of ρ.
+    """
+    problem = point.problem
+    if problem.dim != 1:
+        return _Bounds()
+    active = ~_idle(point)
+    signs = np.sign(point.rho[0] - point.thetas[:, 0]) * active
+    undecided = np.flatnonzero((signs == 0) & active)
+    needed = -Fraction(float(problem.slope[0])) / Fraction(problem.reg.lam) - int(np.sum(signs))
+    n_left = (needed + len(undecided)) / 2
+    if n_left.denominator != 1 or not 0 <= n_left <= len(undecided):
+        return _Bounds()
+    # A model at ρ may count as left or right; the gradients say which.
+    order = undecided[np.argsort(-point.gradients.rounded()[undecided, 0], kind="stable")]
+    signs[order[: int(n_left)]], signs[order[int(n_left) :]] = 1.0, -1.0
+    lacks = (point.gradients - point.vectors(problem.reg.lam * signs[:, None])).norms()
+    z = point.differences.norms()
+
+    def beyond(steps: Interval, rest: Interval) -> Interval:
+        return (steps - z).largest()
+
+    return _dual_bounds(point, curvature, lacks, Interval(0.0), "median of one parameter", beyond)
+
+
+def _repaired_dual(point: Point, curvature: Curvature) -> _Bounds:
+    r"""The dual argument with any forces ũ_n, repaired.
+
+    With q = Σũ_n + slope, u_n = (1-ε)(ũ_n - q/N) - ε slope/N sums to -slope exactly, and it is in the ball for
+    ε >= (‖q‖/N)/(λ + ‖q‖/N - ‖slope‖/N).  As ũ_nᵀz_n = λ‖z_n‖,
+    E = ελ Σ‖z_n‖ + ((1-ε)q + ε slope)ᵀ Σz_n/N.
+    """
+    lam, forces = point.problem.reg.lam, _forces(point)
+    active = np.flatnonzero(~_idle(point))
+    if not len(active):
+        return _Bounds()
+    n = float(len(active))
+    slope = point.vectors(point.problem.slope).norms() / n
+    q = forces.unbalanced / n
+    room = lam + q - slope
+    # With ‖slope‖ >= Nλ the loss may have no minimum.
+    if not slope < lam:
+        return _Bounds()
+    epsilon = Interval((q / room).high)
+    if not epsilon < 1.0:
+        return _Bounds()
+    change = (1.0 - epsilon) * q + epsilon * slope
+    z = point.differences[active]
+    excess = epsilon * lam * z.norms().total() + change * z.total().norms()
+    lacks = (point.gradients - forces.pulls).norms() + epsilon * forces.sizes + change
+    slacks = lam - ((1.0 - epsilon) * (forces.sizes + q) + epsilon * slope)
+
+    def by_slack(steps: Interval, rest: Interval) -> Interval:
+        bounds = (steps + point.differences.norms() + rest / Interval(np.maximum(slacks.low, 0.0)))[active]
+        return Interval(np.min(bounds.high))
+
+    return _dual_bounds(point, curvature, lacks, excess, "dual", by_slack)
+
+
+def _l2_residual(point: Point) -> float:
+    """Bound the distance of 0 to the subdifferential, with two choices of the forces at kinks."""
+    forces = _forces(point)
+    lacks = (point.gradients - forces.pulls).norms()[point.free]
+    squares = (lacks * lacks).total()
+    plain = (squares + forces.unbalanced * forces.unbalanced).sqrt()
+    at_kink = np.all(point.thetas == point.rho, axis=1)
+    room = (point.problem.reg.lam - forces.sizes)[at_kink]
+    if not at_kink.any():
+        return float(plain.high)
+    # Shared equally among k kinks and ρ, what is missing counts ‖q‖²/(k + 1), if there is room in the balls.
+    takers = float(np.count_nonzero(room.low > 0))
+    share = forces.unbalanced / (takers + 1.0)
+    if not takers or not np.all(room[room.low > 0] > share):
+        return float(plain.high)
+    roots = np.zeros(point.problem.n_users)
+    roots[np.flatnonzero(at_kink)[room.low > 0]] = share.high
+    lacks = ((point.gradients - forces.pulls).norms() + roots)[point.free]
+    shared = ((lacks * lacks).total() + share * share).sqrt()
+    return float(min(plain.high, shared.high))

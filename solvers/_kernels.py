@@ -608,6 +608,306 @@ def partial_minima_eigen(
 
 
 # --------------------------------------------------------------------------------------------------------------
+# Small models: the same eliminations for LANES users at once, which share each vector instruction
+# --------------------------------------------------------------------------------------------------------------
+#
+# For P <= 32 a call of LAPACK costs more than its arithmetic.  Here the innermost loop of every factorization runs
+# over users: arrays are (P, P, LANES), the users of a batch interleaved; a batch that is not full is filled up with
+# users whose matrix is the identity and whose vectors are 0.
+
+LANES = 16
+SMALL = 32  # the largest P for which the batched kernels pay
+
+
+def _lanes_cholesky(K):
+    """L in place of the lower triangle of each K[:, :, l], with 1/L_jj on the diagonal; 1 if one is not definite."""
+    P, _, lanes = K.shape
+    for j in range(P):
+        for k in range(j):
+            for i in range(j, P):
+                for v in range(lanes):
+                    K[i, j, v] -= K[i, k, v] * K[j, k, v]
+        lowest = K[j, j, 0]
+        for v in range(lanes):
+            lowest = min(lowest, K[j, j, v])
+        if not lowest > 0.0:
+            return 1
+        for v in range(lanes):
+            K[j, j, v] = 1.0 / np.sqrt(K[j, j, v])
+        for i in range(j + 1, P):
+            for v in range(lanes):
+                K[i, j, v] *= K[j, j, v]
+    return 0
+
+
+def _lanes_solve(K, x):
+    """x[:, l] = (L Lᵀ)⁻¹ x[:, l] for the factors that :func:`_lanes_cholesky` leaves."""
+    P, _, lanes = K.shape
+    for i in range(P):
+        for k in range(i):
+            for v in range(lanes):
+                x[i, v] -= K[i, k, v] * x[k, v]
+        for v in range(lanes):
+            x[i, v] *= K[i, i, v]
+    for i in range(P - 1, -1, -1):
+        for v in range(lanes):
+            x[i, v] *= K[i, i, v]
+        for k in range(i):
+            for v in range(lanes):
+                x[k, v] -= K[i, k, v] * x[i, v]
+
+
+def _lanes_invert_factor(K):
+    """Overwrite the factors by L⁻¹."""
+    P, _, lanes = K.shape
+    for j in range(P):
+        for i in range(j + 1, P):
+            # (L⁻¹)_ij = -(1/L_ii) Σ_{j<=k<i} L_ik (L⁻¹)_kj; column j left of it is finished already.
+            for v in range(lanes):
+                K[i, j, v] *= K[j, j, v]
+            for k in range(j + 1, i):
+                for v in range(lanes):
+                    K[i, j, v] += K[i, k, v] * K[k, j, v]
+            for v in range(lanes):
+                K[i, j, v] *= -K[i, i, v]
+
+
+def _lanes_add_inverse(Z, weight, total):
+    """total_ij[l] += weight[l] (ZᵀZ)_ij for Z = L⁻¹: the inverses, lower triangle."""
+    P, _, lanes = Z.shape
+    scaled = np.empty(lanes)
+    for k in range(P):
+        for i in range(k + 1):
+            for v in range(lanes):
+                scaled[v] = weight[v] * Z[k, i, v]
+            for j in range(i + 1):
+                for v in range(lanes):
+                    total[i, j, v] += scaled[v] * Z[k, j, v]
+
+
+def _sum_lanes(total, out):
+    """out += Σ_l total[:, :, l] (lower triangle)."""
+    for i in range(total.shape[0]):
+        for j in range(i + 1):
+            for v in range(total.shape[2]):
+                out[i, j] += total[i, j, v]
+
+
+def least_squares_factor_small(Q, answers, start, stop, shift, L, b, inverse_sum, solved_sum, first, last):
+    """:func:`least_squares_factor` in batches; ``L`` is (batches, P, P, LANES) and ``first`` starts a batch."""
+    d = Q.shape[1]
+    H = np.empty((d, d))
+    x = np.empty((d, LANES))
+    ones = np.empty(LANES)
+    inverses = np.zeros((d, d, LANES))
+    for head in range(first, last, LANES):
+        K = L[head // LANES]
+        for v in range(LANES):
+            n = head + v
+            ones[v] = 1.0 if n < last else 0.0
+            if n < last:
+                _normal_equations(Q[start[n] : stop[n]], answers[start[n] : stop[n]], H, b[n])
+            for i in range(d):
+                x[i, v] = b[n, i] if n < last else 0.0
+                for j in range(i):
+                    K[i, j, v] = H[i, j] if n < last else 0.0
+                K[i, i, v] = H[i, i] + shift if n < last else 1.0
+        if _lanes_cholesky(K) != 0:
+            return head + 1
+        _lanes_solve(K, x)
+        for i in range(d):
+            for v in range(LANES):
+                solved_sum[i] += x[i, v]
+        Z = K.copy()
+        _lanes_invert_factor(Z)
+        _lanes_add_inverse(Z, ones, inverses)
+    _sum_lanes(inverses, inverse_sum)
+    return 0
+
+
+def back_substitute_small(L, b, pull, thetas, total, first, last):
+    """:func:`back_substitute` in batches."""
+    P = pull.size
+    x = np.empty((P, LANES))
+    for head in range(first, last, LANES):
+        count = min(LANES, last - head)
+        x[:] = 0.0
+        for v in range(count):
+            for i in range(P):
+                x[i, v] = b[head + v, i] + pull[i]
+        _lanes_solve(L[head // LANES], x)
+        for v in range(count):
+            for i in range(P):
+                thetas[head + v, i] = x[i, v]
+                total[i] += x[i, v]
+    return 0
+
+
+def _lanes_secular(H, shift, g, lam, kind, sigma, tied, K, pull, w):
+    """:func:`_solve_secular` for each lane that is not ``tied``; ``sigma`` holds guesses and receives the roots."""
+    P, _, lanes = H.shape
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    lowest = one / lam
+    following = np.empty(lanes)
+    square = np.empty(lanes)
+    slope = np.empty(lanes)
+    for v in range(lanes):
+        if kind == SQUARED_L2:
+            sigma[v] = 0.5 / lam
+        elif tied[v]:
+            sigma[v] = 0.0
+        elif not sigma[v] > lowest:
+            sigma[v] = lowest
+    for _ in range(100):
+        for i in range(P):
+            for j in range(i):
+                for v in range(lanes):
+                    K[i, j, v] = sigma[v] * H[i, j, v]
+            for v in range(lanes):
+                K[i, i, v] = 1.0 + sigma[v] * (H[i, i, v] + shift)
+                pull[i, v] = g[i, v]
+        if _lanes_cholesky(K) != 0:
+            return 1
+        _lanes_solve(K, pull)
+        w[:] = pull
+        _lanes_solve(K, w)
+        if kind == SQUARED_L2:
+            return 0
+        square[:] = 0.0
+        slope[:] = 0.0
+        for i in range(P):
+            for v in range(lanes):
+                square[v] += pull[i, v] * pull[i, v]
+                slope[v] += pull[i, v] * (pull[i, v] - w[i, v])
+        finished = True
+        for v in range(lanes):
+            s = sigma[v]
+            following[v] = s
+            if tied[v]:
+                continue
+            if s > 0.0:
+                slope[v] = slope[v] / s + (one / s**3 if one > 0.0 else 0.0)
+                square[v] += one / s**2 if one > 0.0 else 0.0
+            else:
+                slope[v] = _quadratic_form(H, shift, g, v)
+            excess = np.sqrt(square[v]) / lam - 1.0
+            if not slope[v] > 0.0 or not np.isfinite(excess):
+                return 1
+            following[v] = max(s + excess * square[v] / slope[v], lowest)
+            if following[v] != s and not (s > 0.0 and abs(excess) <= 1e-9):
+                finished = False
+        if finished:
+            for v in range(lanes):
+                # To first order in the rest, as in _solve_secular.
+                change = (following[v] - sigma[v]) / sigma[v] if sigma[v] > 0.0 else 0.0
+                for i in range(P):
+                    pull[i, v] -= change * (pull[i, v] - w[i, v])
+                sigma[v] = following[v]
+            return 0
+        sigma[:] = following
+    return 0
+
+
+def _quadratic_form(H, shift, g, v):
+    """gᵀ(H + shift·I)g of one lane, from the lower triangle."""
+    total = 0.0
+    for i in range(g.shape[0]):
+        total += (H[i, i, v] + shift) * g[i, v] * g[i, v]
+        for j in range(i):
+            total += 2.0 * H[i, j, v] * g[i, v] * g[j, v]
+    return total
+
+
+def partial_minima_small(
+    H, shift, center, slope, rho, lam, kind, order, sigmas, thetas, pulls, value, gradient, hessian, negative,
+    first, last,
+):  # fmt: skip
+    """:func:`partial_minima` in batches of LANES users."""
+    P = rho.size
+    B = np.empty((P, P, LANES))
+    K = np.empty((P, P, LANES))
+    y = np.empty((P, LANES))
+    g = np.empty((P, LANES))
+    pull = np.empty((P, LANES))
+    w = np.empty((P, LANES))
+    sigma = np.empty(LANES)
+    weight = np.empty(LANES)
+    kappa = np.empty(LANES)
+    tied = np.empty(LANES, dtype=np.bool_)
+    inverses = np.zeros((P, P, LANES))
+    softening = np.zeros((P, P, LANES))
+    for head in range(first, last, LANES):
+        count = min(LANES, last - head)
+        for v in range(LANES):
+            n = head + v
+            sigma[v] = sigmas[n] if v < count else 0.0
+            for i in range(P):
+                y[i, v] = rho[i] - center[n, i] if v < count else 0.0
+                g[i, v] = slope[n, i] + shift * y[i, v] if v < count else 0.0
+                for j in range(i + 1):
+                    B[i, j, v] = H[n, i, j] if v < count else 0.0
+        for i in range(P):
+            for v in range(LANES):
+                g[i, v] += B[i, i, v] * y[i, v]
+            for j in range(i):
+                for v in range(LANES):
+                    g[i, v] += B[i, j, v] * y[j, v]
+                    g[j, v] += B[i, j, v] * y[i, v]
+        for v in range(LANES):
+            length = 0.0
+            for i in range(P):
+                length += g[i, v] * g[i, v]
+            tied[v] = v >= count or (kind == L2 and length <= lam * lam)
+        if _lanes_secular(B, shift, g, lam, kind, sigma, tied, K, pull, w) != 0:
+            return head + 1
+        for v in range(count):
+            n = head + v
+            sigmas[n] = sigma[v]
+            z_square = 0.0
+            model = 0.0
+            bent = 1.0 if kind == SMOOTH_L2 else 0.0
+            square = bent
+            for i in range(P):
+                z = sigma[v] * pull[i, v]
+                z_square += z * z
+                model += 0.5 * (y[i, v] - z) * (slope[n, i] + pull[i, v])
+                pulls[n, i] = pull[i, v]
+                gradient[i] += pull[i, v]
+                thetas[n, i] = rho[i] - z if sigma[v] > 0.0 else rho[i]
+                bent += sigma[v] * z * (pull[i, v] - w[i, v])
+            value[0] += model + _spring_energy(lam, kind, z_square)
+            weight[v] = -1.0 / sigma[v] if sigma[v] > 0.0 else 0.0
+            square += z_square
+            softens = kind != SQUARED_L2 and sigma[v] > 0.0 and bent > 0.0
+            kappa[v] = square / (sigma[v] * lam * lam * bent) if softens else 0.0
+            if order == 2:
+                for i in range(P):
+                    if sigma[v] > 0.0:
+                        hessian[i, i] += 1.0 / sigma[v]
+                        continue
+                    for j in range(i + 1):
+                        hessian[i, j] += B[i, j, v]
+                    hessian[i, i] += shift
+        if order < 2:
+            continue
+        for v in range(count, LANES):
+            weight[v] = 0.0
+            kappa[v] = 0.0
+        _lanes_invert_factor(K)
+        _lanes_add_inverse(K, weight, inverses)
+        for i in range(P):
+            for v in range(LANES):
+                w[i, v] = pull[i, v] - w[i, v]
+            for j in range(i + 1):
+                for v in range(LANES):
+                    softening[i, j, v] += kappa[v] * w[i, v] * w[j, v]
+    if order == 2:
+        _sum_lanes(inverses, hessian)
+        _sum_lanes(softening, negative)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
 # Compilation, one line a kernel
 # --------------------------------------------------------------------------------------------------------------
 
@@ -637,3 +937,13 @@ least_squares_normal = _compile(least_squares_normal)
 eigenbases = _compile(eigenbases)
 partial_minima = _compile(partial_minima)
 partial_minima_eigen = _compile(partial_minima_eigen)
+_lanes_cholesky = _compile(_lanes_cholesky)
+_lanes_solve = _compile(_lanes_solve)
+_lanes_invert_factor = _compile(_lanes_invert_factor)
+_lanes_add_inverse = _compile(_lanes_add_inverse)
+_sum_lanes = _compile(_sum_lanes)
+_quadratic_form = _compile(_quadratic_form)
+_lanes_secular = _compile(_lanes_secular)
+least_squares_factor_small = _compile(least_squares_factor_small)
+back_substitute_small = _compile(back_substitute_small)
+partial_minima_small = _compile(partial_minima_small)

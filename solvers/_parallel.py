@@ -37,8 +37,8 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cut(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
-    """Cut users into at most ``parts`` contiguous ranges of about equal total weight.
+def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """Cut users into at most ``parts`` contiguous ranges of about equal weight that start at multiples of ``multiple``.
 
     Examples
     --------
@@ -47,11 +47,12 @@ def cut(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
     """
     total = np.cumsum(weights)
     bounds = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1
+    bounds = np.minimum(-(-bounds // multiple) * multiple, len(weights))
     edges = np.unique(np.concatenate([[0], bounds, [len(weights)]]))
     return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def over_users(task: Callable[[int, int, int], int], flops: np.ndarray) -> int:
+def over_users(task: Callable[[int, int, int], int], flops: np.ndarray, multiple: int = 1) -> int:
     """Run ``task(part, first, last)`` over all users; return the first status that is not 0.
 
     Parameters
@@ -60,6 +61,8 @@ def over_users(task: Callable[[int, int, int], int], flops: np.ndarray) -> int:
         ``part`` numbers the ranges, for tasks that keep partial sums; at most :func:`n_threads` parts.
     flops : (N,) array
         The cost of each user.
+    multiple : int
+        Ranges start at multiples of this.
     """
     if len(flops) == 0:
         return 0
@@ -67,7 +70,7 @@ def over_users(task: Callable[[int, int, int], int], flops: np.ndarray) -> int:
         threads = n_threads()
         if threads == 1 or float(np.sum(flops)) < _SERIAL_FLOPS:
             return task(0, 0, len(flops))
-        ranges = cut(flops, threads)
+        ranges = cut(flops, threads, multiple)
         jobs = [_pool().submit(task, part, a, b) for part, (a, b) in enumerate(ranges[1:], start=1)]
         statuses = [task(0, *ranges[0]), *(job.result() for job in jobs)]
     return next((status for status in statuses if status != 0), 0)

@@ -236,8 +236,9 @@ class Point:
     def moved(self, thetas: Array) -> Point:
         """Return the point with other local models; what does not depend on them is kept."""
         other = type(self)(self.problem, self.rho, thetas)
-        if type(self.problem.loss) is LeastSquares and "_least_squares_curvature" in self.__dict__:
-            other.__dict__["_least_squares_curvature"] = self.__dict__["_least_squares_curvature"]
+        for name in ("_least_squares_curvature", "_all_row_lengths"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
         return other
 
     # What the two kinds of points compute in their own arithmetic ---------------------------------------------
@@ -292,9 +293,14 @@ class Point:
     def _users_with_data(self) -> list[int]:
         return np.flatnonzero(self.free & (self.n_data > 0)).tolist()
 
+    @cached_property
+    def _all_row_lengths(self) -> Array:
+        Q = self.problem.stack.Q
+        return np.sqrt(np.einsum("ij,ij->i", Q, Q) * _UP + TINY) * _UP
+
     def _row_lengths(self, n: int) -> Array:
         """Upper bounds on ‖Q_i‖ of user n."""
-        return norms(self.problem.stack.user(n)[0]) * _UP
+        return self._all_row_lengths[int(self.problem.stack.start[n]) : int(self.problem.stack.stop[n])]
 
     def _weighted_rows(self, n: int, radius: float) -> Array:
         r"""Rows X with :math:`X^TX \preceq \nabla^2 L_n(\theta) - 2\nu I` for ‖θ - θ_n‖ <= radius, up to rounding.
@@ -315,9 +321,9 @@ class Point:
 
     def _margin_bounds(self, n: int) -> Array:
         """Upper bounds on |Q_iᵀθ_n| of user n."""
-        Q = self.problem.stack.user(n)[0]
-        rounding = (Q.shape[1] + 4.0) * UNIT * (np.abs(Q) @ np.abs(self.thetas[n])) + TINY
-        return np.abs(Q @ self.thetas[n]) + rounding * _UP
+        Q, theta = self.problem.stack.user(n)[0], self.thetas[n]
+        rounding = (len(theta) + 4.0) * UNIT * float(norms(theta)) * self._row_lengths(n) + TINY
+        return np.abs(Q @ theta) + rounding * _UP
 
     def smoothness(self, users: Array) -> Array:
         """Return upper bounds on ‖∇²L_n‖ everywhere, for the given users; infinite for a loss of your own."""
@@ -354,7 +360,7 @@ class FloatPoint(Point):
             return self._own_data_gradients()
         shape = (n_users, loss.n_outputs, self.problem.query_dim)
         high, low, error = np.zeros(shape), np.zeros(shape), np.zeros(n_users)
-        labels = stack.labels.reshape(len(stack.labels), -1)
+        labels = stack.labels.reshape(len(stack.labels), loss.n_outputs)
         stop = np.where(self.free, stack.stop, stack.start)
         thetas = np.ascontiguousarray(self.thetas).reshape(shape)
         kernels.data_gradients(stack.Q, labels, stack.start, stop, thetas, kind, high, low, error, 0, n_users)
@@ -425,7 +431,7 @@ class BallPoint(Point):
         sums = Balls(np.zeros((self.problem.n_users, size))).values
         for n in self._users_with_data:
             Q, labels = self.problem.stack.user(n)
-            slopes = _ball_slopes(loss, self._ball_margins(n), labels.reshape(len(Q), -1))
+            slopes = _ball_slopes(loss, self._ball_margins(n), labels.reshape(len(Q), loss.n_outputs))
             product = _arb_matrix(slopes.T) * arb_mat(*Q.shape, Q.ravel().tolist())
             sums[n] = np.array(product.entries(), dtype=object)
         weights = np.where(self.free, 1.0, 0.0)

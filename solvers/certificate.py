@@ -45,9 +45,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from solvers._enclosures import Interval
 from solvers._points import BallPoint, Curvature, FloatPoint, Point, Vectors
@@ -122,7 +124,8 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
     ('quadratic', True)
     """
     rho, thetas = problem._check_point(rho, thetas)
-    with np.errstate(all="ignore"):
+    # Small matrices only: threads of BLAS would cost more than they bring.
+    with np.errstate(all="ignore"), _blas().limit(limits=1, user_api="blas"):
         if type(problem.reg) not in (SquaredL2, L2, SmoothL2):
             return _residual_only(problem, rho, thetas, rigorous)
         if not rigorous:
@@ -132,6 +135,11 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
 
         with ctx.workprec(_PRECISION):
             return _certificate(BallPoint(problem, rho, thetas), rigorous=True)
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _refuse_own_loss(problem: Problem) -> None:

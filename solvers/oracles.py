@@ -211,7 +211,12 @@ class _Variables:
     """The variables of a problem: ρ and the free models, each divided by a scale chosen by the caller."""
 
     def __init__(self, problem: Problem) -> None:
+        if not isinstance(problem.loss, (LeastSquares, Logistic, Multinomial)):
+            raise ShapeError("problem.loss", "LeastSquares, Logistic or Multinomial", repr(problem.loss))
+        if not isinstance(problem.reg, (SquaredL2, L2, SmoothL2)):
+            raise ShapeError("problem.reg", "SquaredL2, L2 or SmoothL2", repr(problem.reg))
         self.problem = problem
+        self.reg = problem.reg
         self.free = np.flatnonzero(problem.free)
         self.rho = cp.Variable(problem.dim)
         # CVXPY has no empty variables: where all users are pinned, one row stands there that nothing refers to.
@@ -290,18 +295,13 @@ class _Program(_Variables):
             return total + 0.5 * factor * cp.sum_squares(m - answers / self.scale)
         if isinstance(loss, Logistic):
             return total + cp.sum(cp.logistic(-cp.multiply(answers, m)))
-        if isinstance(loss, Multinomial):
-            # Rows of label probabilities sum to 1 only up to rounding; Problem weighs the log-partition by the sum.
-            partition = cp.multiply(answers.sum(axis=1), cp.log_sum_exp(m, axis=1))
-            return total + cp.sum(partition) - cp.sum(cp.multiply(answers, m))
-        raise ShapeError("problem.loss", "LeastSquares, Logistic or Multinomial", repr(loss))
+        # Rows of label probabilities sum to 1 only up to rounding; Problem weighs the log-partition by the sum.
+        partition = cp.multiply(answers.sum(axis=1), cp.log_sum_exp(m, axis=1))
+        return total + cp.sum(partition) - cp.sum(cp.multiply(answers, m))
 
     def _regularization(self, pinned: Array) -> Any:
         """Σ_n R(ρ, θ_n) over all users, or None if there is no user."""
-        reg = self.problem.reg
-        z = self.differences(pinned)
-        if not isinstance(reg, (SquaredL2, L2, SmoothL2)):
-            raise ShapeError("problem.reg", "SquaredL2, L2 or SmoothL2", repr(reg))
+        reg, z = self.reg, self.differences(pinned)
         if z is None:
             return None
         if isinstance(reg, SquaredL2):
@@ -325,10 +325,10 @@ class _Recession(_Variables):
         gain: Any = cp.Constant(0.0)
         if problem.nu > 0:
             constraints.append(self.models == 0)
-        if z is not None and isinstance(problem.reg, SquaredL2):
+        if z is not None and isinstance(self.reg, SquaredL2):
             constraints.append(z == 0)
         elif z is not None:
-            rate.append(problem.reg.lam * cp.sum(cp.norm(z, 2, axis=1)))  # type: ignore[attr-defined]
+            rate.append(self.reg.lam * cp.sum(cp.norm(z, 2, axis=1)))
         if maps[0].shape[0]:
             m = self.margins(maps)
             if isinstance(problem.loss, LeastSquares):

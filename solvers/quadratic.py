@@ -93,6 +93,11 @@ def eigenbases(H: Array, shift: float) -> Array:
     return beta
 
 
+def _is_small(size: int, n: int) -> bool:
+    """Whether the batched kernels pay: few parameters, and users to fill a batch with."""
+    return size <= kernels.SMALL and n >= kernels.LANES // 2
+
+
 def reduce_to_rho(
     models: Models | EigenModels,
     reg: BuiltIn,
@@ -114,7 +119,8 @@ def reduce_to_rho(
     def task(part: int, first: int, last: int) -> int:
         sums = (value[part], gradient[part], hessian[part], negative[part])
         if isinstance(models, Models):
-            return kernels.partial_minima(
+            eliminate = kernels.partial_minima_small if _is_small(size, n) else kernels.partial_minima
+            return eliminate(
                 models.H, models.shift, models.center, models.slope, rho, reg.lam, kind, order, roots, thetas, pulls,
                 *sums, first, last,
             )  # fmt: skip
@@ -123,7 +129,7 @@ def reduce_to_rho(
             *sums, first, last,
         )  # fmt: skip
 
-    status = over_users(task, np.full(n, 8.0 * size**2 + float(size) ** 3))
+    status = over_users(task, np.full(n, 8.0 * size**2 + float(size) ** 3), kernels.LANES)
     if status != 0:
         raise np.linalg.LinAlgError(f"the local problem of user {status - 1} has no minimum")
     pin_value, pin_gradient, pin_hessian, pin_negative = _pins(reg, rho, anchors.models)
@@ -330,7 +336,10 @@ def _symmetric(lower: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Cholesky factors of K_n = B_n + 2λI, the right-hand sides b_n, Σ K_n⁻¹ and Σ K_n⁻¹ b_n."""
+    """Cholesky factors of K_n = B_n + 2λI, the right-hand sides b_n, Σ K_n⁻¹ and Σ K_n⁻¹ b_n.
+
+    ``L`` is (N, P, P), or (batches, P, P, LANES) with the users of a batch interleaved.
+    """
 
     L: Array
     b: Array
@@ -343,10 +352,13 @@ def least_squares_factors(
 ) -> Factors:
     """Factor Q_nᵀQ_n + shift·I for every user."""
     n, d = len(start), Q.shape[1]
-    L, b = np.empty((n, d, d)), np.empty((n, d))
+    small = _is_small(d, n)
+    batches = -(-n // kernels.LANES)
+    L, b = np.empty((batches, d, d, kernels.LANES) if small else (n, d, d)), np.empty((n, d))
+    kernel = kernels.least_squares_factor_small if small else kernels.least_squares_factor
 
     def task(part: int, inverse: Array, solved: Array, first: int, last: int) -> int:
-        return kernels.least_squares_factor(Q, answers, start, stop, shift, L, b, inverse, solved, first, last)
+        return kernel(Q, answers, start, stop, shift, L, b, inverse, solved, first, last)
 
     return _factor(task, L, b, (stop - start) * float(d * d) + float(d) ** 3)
 
@@ -364,7 +376,7 @@ def quadratic_factors(H: Array, b: Array, shift: float) -> Factors:
 def _factor(task, L: Array, b: Array, flops: np.ndarray) -> Factors:
     size = b.shape[1]
     inverse, solved = np.zeros((n_threads(), size, size)), np.zeros((n_threads(), size))
-    status = over_users(lambda part, a, z: task(part, inverse[part], solved[part], a, z), flops)
+    status = over_users(lambda part, a, z: task(part, inverse[part], solved[part], a, z), flops, kernels.LANES)
     if status != 0:
         raise np.linalg.LinAlgError(f"the Hessian of user {status - 1} plus 2λI is not positive definite")
     return Factors(L, b, _symmetric(inverse.sum(axis=0)), solved.sum(axis=0))
@@ -415,9 +427,9 @@ def _back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
     """Return K_n⁻¹(b_n + pull) for each user, and their sum."""
     n, size = b.shape
     solved, total = np.empty((n, size)), np.zeros((n_threads(), size))
-    over_users(
-        lambda part, a, z: kernels.back_substitute(L, b, pull, solved, total[part], a, z), np.full(n, 2.0 * size**2)
-    )
+    kernel = kernels.back_substitute_small if L.ndim == 4 else kernels.back_substitute
+    flops = np.full(n, 2.0 * size**2)
+    over_users(lambda part, a, z: kernel(L, b, pull, solved, total[part], a, z), flops, kernels.LANES)
     return solved, total.sum(axis=0)
 
 

@@ -185,15 +185,16 @@ def slopes_impl(kind, m, m_low, m_error, labels, s, s_low, s_error):
             s_error[k] = 2.0 * (mass + delta)
 
 
-def data_gradients_impl(Q, labels, start, stop, thetas, kind, high, low, error, first, last):
+def data_gradients_impl(Q, labels, start, stop, thetas, thetas_low, kind, high, low, error, first, last):
     """Σ_i Q_i φ'(Q_iᵀθ_n, a_i) straight from the data, as double-doubles, for the users first <= n < last.
 
-    ``labels`` (rows, K), ``thetas``, ``high`` and ``low`` (N, K, d); ``error`` (N,) bounds the Euclidean norm of
-    what ``high + low`` lacks.  About 60 flops for each entry of Q and each of the K outputs.
+    ``labels`` (rows, K); ``thetas + thetas_low`` (N, K, d) are the models, as normalized double-doubles; ``error`` (N,)
+    bounds the Euclidean norm of what ``high + low`` (N, K, d) lacks.  About 60 flops for each entry of Q and each of
+    the K outputs.
 
     A sum of n products x_j y_j with compensation (Ogita, Rump & Oishi 2005) errs by at most
     ((n + 1) u)² (1 + small) Σ|x_j y_j|; the factors 2 and the larger counts below cover what is small, including
-    the rounding of the bounds themselves.
+    the rounding of products with low parts and of the bounds themselves.
     """
     n_outputs, dim = thetas.shape[1], thetas.shape[2]
     q_high = np.empty(dim)
@@ -232,9 +233,8 @@ def data_gradients_impl(Q, labels, start, stop, thetas, kind, high, low, error, 
                 size = 0.0
                 for j in range(dim):
                     p = Q[i, j] * thetas[n, k, j]
-                    e = ((q_high[j] * t_high[k, j] - p) + q_high[j] * t_low[k, j] + q_low[j] * t_high[k, j]) + q_low[
-                        j
-                    ] * t_low[k, j]
+                    e = (q_high[j] * t_high[k, j] - p) + q_high[j] * t_low[k, j] + q_low[j] * t_high[k, j]
+                    e = (e + q_low[j] * t_low[k, j]) + Q[i, j] * thetas_low[n, k, j]
                     new = total + p
                     t = new - total
                     compensation += ((total - (new - t)) + (p - t)) + e

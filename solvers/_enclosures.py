@@ -238,6 +238,13 @@ class Twofold:
         """Return x - y of float64 vectors, which is exact."""
         return cls(*two_sum(x, -y))
 
+    def dot(self, other: Twofold) -> Interval:
+        """Return the scalar products."""
+        products = np.sum(self.high * other.high, axis=-1)
+        sizes, others = norms(self.high), norms(other.high)
+        rounding = (self.high.shape[-1] + 8.0) * UNIT * sizes * others + self.error * (others + other.error)
+        return Interval.around(products, _rounded_up(rounding + sizes * other.error + TINY))
+
     def __getitem__(self, index: Any) -> Twofold:
         return Twofold(self.high[index], self.low[index], self.error[index])
 
@@ -260,18 +267,20 @@ class Twofold:
         return Twofold(high, low, _rounded_up(np.abs(factors) * self.error + _TWOFOLD * norms(high) + TINY))
 
     def over_length(self, one: float) -> Twofold:
-        r"""Return :math:`z/\sqrt{one + \|z\|^2}` of vectors that are exact; NaN where this is 0/0."""
+        r"""Return :math:`z/\sqrt{one + \|z\|^2}` for ``one`` 0 or 1; NaN where this is 0/0."""
         exponent = np.zeros(self.high.shape[:-1], dtype=np.int64)
         if one == 0.0:
             # z/‖z‖ does not change with scale, so a power of two brings z near 1: no overflow, no underflow.
             exponent = -np.frexp(np.max(np.abs(self.high), axis=-1, initial=0.0))[1].astype(np.int64)
         z = np.ldexp(self.high, exponent[..., None]), np.ldexp(self.low, exponent[..., None])
+        error = np.ldexp(self.error, exponent)
         square = _add(_tree_sum(_multiply(z, z), axis=-1), (np.float64(one), np.float64(0.0)))
         root = _square_root(square)
         high, low = _divide(z, (root[0][..., None], root[1][..., None]))
         # P products, log2 P sums, a square root and a division each add at most 2^-100 to the relative error.
-        relative = (self.high.shape[-1] + 16.0) * _TWOFOLD
-        return Twofold(high, low, np.where(self.error == 0, relative * norms(high) + TINY, np.nan))
+        rounding = (self.high.shape[-1] + 16.0) * _TWOFOLD * norms(high) + TINY
+        # The map moves by at most 4‖δ‖/√(one + ‖z‖²) when z moves by δ, however large δ is.
+        return Twofold(high, low, _rounded_up(rounding + np.where(error > 0, 4.0 * error / root[0], 0.0)))
 
     def total(self) -> Twofold:
         """The sum over the first axis."""
@@ -321,6 +330,10 @@ class Balls:
     def difference(cls, x: Array, y: Array) -> Balls:
         """Return x - y of float64 vectors."""
         return cls(x) - cls(y)
+
+    def dot(self, other: Balls) -> Interval:
+        """Return the scalar products."""
+        return ball_interval(np.sum(self.values * other.values, axis=-1))
 
     def __getitem__(self, index: Any) -> Balls:
         return Balls(self.values[index])

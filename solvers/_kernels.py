@@ -206,6 +206,40 @@ def weighted_gram(Q, start, stop, weights, H, first, last):
     return 0
 
 
+def logistic_terms(Q, labels, start, stop, thetas, shift, order, values, gradients, H, first, last):
+    """Value, gradient and (``order`` 2) data Hessian of the local logistic losses in one pass over the data.
+
+    values[n] = Σ ln(1 + e^{-am}), gradients[n] = -Σ a σ(-am) Q_i + shift·θ_n, H[n] = Σ σ(m)σ(-m) Q_iQ_iᵀ (N, d, d).
+    rows·(4d + d²) flops.  NumPy: :class:`theory.Logistic` on the margins, then ``pull_back`` and ``weighted_gram``.
+    """
+    d = Q.shape[1]
+    scaled = np.empty((_BLOCK, d))
+    slopes = np.empty(_BLOCK)
+    for n in range(first, last):
+        gradients[n] = shift * thetas[n]
+        total = 0.0
+        if order == 2:
+            H[n] = 0.0
+        for a in range(start[n], stop[n], _BLOCK):
+            rows = min(_BLOCK, stop[n] - a)
+            m = np.dot(Q[a : a + rows], thetas[n])
+            for i in range(rows):
+                label = labels[a + i]
+                margin = label * m[i]
+                e = np.exp(-abs(margin))
+                total += np.log1p(e) + (0.0 if margin > 0.0 else -margin)
+                slopes[i] = -label * ((e if margin > 0.0 else 1.0) / (1.0 + e))
+                if order == 2:
+                    root = np.sqrt(e) / (1.0 + e)
+                    for j in range(d):
+                        scaled[i, j] = root * Q[a + i, j]
+            gradients[n] += np.dot(slopes[:rows], Q[a : a + rows])
+            if order == 2:
+                gram_add(scaled[:rows], 1.0, H[n])
+        values[n] = total
+    return 0
+
+
 def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
     """Hessians with K classes, ``H[n] = Σ_i mass_i (diag(p_i) - p_i p_iᵀ) ⊗ Q_i Q_iᵀ`` (N, P, P).
 
@@ -712,16 +746,45 @@ def least_squares_factor_small(Q, answers, start, stop, shift, L, b, inverse_sum
                 for j in range(i):
                     K[i, j, v] = H[i, j] if n < last else 0.0
                 K[i, i, v] = H[i, i] + shift if n < last else 1.0
-        if _lanes_cholesky(K) != 0:
+        if _lanes_eliminate(K, x, ones, solved_sum, inverses) != 0:
             return head + 1
-        _lanes_solve(K, x)
-        for i in range(d):
-            for v in range(LANES):
-                solved_sum[i] += x[i, v]
-        Z = K.copy()
-        _lanes_invert_factor(Z)
-        _lanes_add_inverse(Z, ones, inverses)
     _sum_lanes(inverses, inverse_sum)
+    return 0
+
+
+def quadratic_factor_small(H, shift, L, b, inverse_sum, solved_sum, first, last):
+    """:func:`quadratic_factor` in batches: the factors of H_n + shift·I go to ``L`` (batches, P, P, LANES)."""
+    P = H.shape[1]
+    x = np.empty((P, LANES))
+    ones = np.empty(LANES)
+    inverses = np.zeros((P, P, LANES))
+    for head in range(first, last, LANES):
+        K = L[head // LANES]
+        for v in range(LANES):
+            n = head + v
+            ones[v] = 1.0 if n < last else 0.0
+            for i in range(P):
+                x[i, v] = b[n, i] if n < last else 0.0
+                for j in range(i):
+                    K[i, j, v] = H[n, i, j] if n < last else 0.0
+                K[i, i, v] = H[n, i, i] + shift if n < last else 1.0
+        if _lanes_eliminate(K, x, ones, solved_sum, inverses) != 0:
+            return head + 1
+    _sum_lanes(inverses, inverse_sum)
+    return 0
+
+
+def _lanes_eliminate(K, x, ones, solved_sum, inverses):
+    """Factor a batch in place; add its solutions and its inverses to the sums."""
+    if _lanes_cholesky(K) != 0:
+        return 1
+    _lanes_solve(K, x)
+    for i in range(x.shape[0]):
+        for v in range(x.shape[1]):
+            solved_sum[i] += x[i, v]
+    Z = K.copy()
+    _lanes_invert_factor(Z)
+    _lanes_add_inverse(Z, ones, inverses)
     return 0
 
 
@@ -929,6 +992,7 @@ margins = _compile(margins)
 pull_back = _compile(pull_back)
 least_squares_gradients = _compile(least_squares_gradients)
 weighted_gram = _compile(weighted_gram)
+logistic_terms = _compile(logistic_terms)
 multinomial_hessian = _compile(multinomial_hessian)
 least_squares_factor = _compile(least_squares_factor)
 quadratic_factor = _compile(quadratic_factor)
@@ -942,8 +1006,10 @@ _lanes_solve = _compile(_lanes_solve)
 _lanes_invert_factor = _compile(_lanes_invert_factor)
 _lanes_add_inverse = _compile(_lanes_add_inverse)
 _sum_lanes = _compile(_sum_lanes)
+_lanes_eliminate = _compile(_lanes_eliminate)
 _quadratic_form = _compile(_quadratic_form)
 _lanes_secular = _compile(_lanes_secular)
 least_squares_factor_small = _compile(least_squares_factor_small)
+quadratic_factor_small = _compile(quadratic_factor_small)
 back_substitute_small = _compile(back_substitute_small)
 partial_minima_small = _compile(partial_minima_small)

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from solvers import _certificate_kernels_draft as kernels
-from solvers._enclosures import TINY, UNIT, Balls, Interval, Twofold, ball_interval
+from solvers._enclosures import TINY, UNIT, Balls, Interval, Twofold, ball_interval, two_sum
 from theory import LeastSquares, Logistic, Multinomial, Problem
 from theory.arrays import Array
+from theory.losses import local_hessian
 from theory.regularizers import norms
 
 Vectors = Twofold | Balls
@@ -34,6 +35,8 @@ Vectors = Twofold | Balls
 _KEPT_ENTRIES = 2**26
 # Radii at which local curvature is tried, in units of 1/max‖Q_i‖; at the first a logistic weight falls by 0.1 %.
 _RADII = (1e-3, 0.1, 1.0, 4.0)
+# Hessians of other losses are formed, for a better bound, where that takes no more flops than this.
+_HESSIAN_FLOPS = 1e9
 # Covers the rounding of a bound that is a short product or a sum of nonnegative terms.
 _UP = 1.0 + 1e-9
 
@@ -45,8 +48,6 @@ class Curvature:
     ----------
     radius : float
         Infinite where the bound holds everywhere.
-    exact : bool
-        Whether G_n is the Hessian itself, less 2νI (least squares).
     least, largest : (N,) arrays
         Proven bounds on the eigenvalues of G_n.
     matrices : (N, P, P) array or None
@@ -55,7 +56,6 @@ class Curvature:
 
     def __init__(self, radius: float, least: Array, largest: Array, matrices: Array | None, error: Array) -> None:
         self.radius = radius
-        self.exact = False
         self.least = least
         self.largest = largest
         self.matrices = matrices
@@ -84,10 +84,6 @@ class Curvature:
     def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
         raise NotImplementedError
 
-    def images(self, vectors: Array) -> Vectors:
-        """Return G_n x_n, shape (N, P)."""
-        raise NotImplementedError
-
 
 class FloatCurvature(Curvature):
     """Curvature in float64."""
@@ -104,13 +100,6 @@ class FloatCurvature(Curvature):
             rounding = (len(weighted) + 8.0) * UNIT * sizes
             error += float(np.sum(weights[weighted] * (self.error[weighted] + rounding)))
         return float(least_eigenvalues(total[None], np.array([_UP * error]))[0])
-
-    def images(self, vectors: Array) -> Twofold:
-        if self.matrices is None:
-            return Twofold(np.full_like(vectors, np.nan))
-        products = np.matmul(self.matrices, vectors[:, :, None])[:, :, 0]
-        rounding = (vectors.shape[1] + 4.0) * UNIT * np.linalg.norm(self.matrices, axis=(1, 2))
-        return Twofold(products, error=_UP * (rounding + self.error) * norms(vectors) + TINY)
 
 
 class BallCurvature(Curvature):
@@ -132,15 +121,6 @@ class BallCurvature(Curvature):
         for n in weighted:
             total += self._balls[n] * arb(float(weights[n]))
         return ball_least_eigenvalue(total)
-
-    def images(self, vectors: Array) -> Balls:
-        from flint import arb_mat
-
-        products = [
-            np.array((G * arb_mat(len(x), 1, x.tolist())).entries(), dtype=object)
-            for G, x in zip(self._balls, vectors, strict=True)
-        ]
-        return Balls(np.array(products, dtype=object).reshape(vectors.shape))
 
 
 def least_eigenvalues(matrices: Array, error: Array) -> Array:
@@ -228,14 +208,22 @@ class Point:
 
     def __init__(self, problem: Problem, rho: Array, thetas: Array) -> None:
         self.problem = problem
-        self.rho = rho
-        self.thetas = thetas
+        self.rho, self.rho_low = rho, np.zeros_like(rho)
+        self.thetas, self.thetas_low = thetas, np.zeros_like(thetas)
         self.free = problem.free
         self.n_data = (problem.stack.stop - problem.stack.start).astype(np.int64)
 
-    def moved(self, thetas: Array) -> Point:
-        """Return the point with other local models; what does not depend on them is kept."""
-        other = type(self)(self.problem, self.rho, thetas)
+    def minus(self, step_rho: Array, steps: Array) -> Point:
+        """Return the point ``(rho, thetas) - (step_rho, steps)`` exactly, as unevaluated sums."""
+        rho, rho_low = two_sum(self.rho, -step_rho)
+        thetas, thetas_low = two_sum(self.thetas, -steps)
+        other = self.moved(rho, thetas)
+        other.rho_low, other.thetas_low = rho_low, thetas_low
+        return other
+
+    def moved(self, rho: Array, thetas: Array) -> Point:
+        """Return another point of the problem; what does not depend on the point is kept."""
+        other = type(self)(self.problem, rho, thetas)
         for name in ("_least_squares_curvature", "_all_row_lengths"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
@@ -285,9 +273,7 @@ class Point:
 
     @cached_property
     def _least_squares_curvature(self) -> Curvature:
-        curvature = self._gram_curvature(np.inf)
-        curvature.exact = True
-        return curvature
+        return self._gram_curvature(np.inf)
 
     @cached_property
     def _users_with_data(self) -> list[int]:
@@ -325,6 +311,19 @@ class Point:
         rounding = (len(theta) + 4.0) * UNIT * float(norms(theta)) * self._row_lengths(n) + TINY
         return np.abs(Q @ theta) + rounding * _UP
 
+    def hessians(self, curvature: Curvature) -> Array | None:
+        """Return float64 approximations of ∇²L_n, for use where no proof is needed; None where that costs too much."""
+        problem = self.problem
+        if curvature.matrices is not None:
+            return curvature.matrices + 2.0 * problem.nu * np.eye(problem.dim)
+        flops = float(np.sum(self.n_data)) * problem.dim**2
+        if self.problem.n_users * problem.dim**2 > _KEPT_ENTRIES or flops > _HESSIAN_FLOPS:
+            return None
+        hessians = np.zeros((problem.n_users, problem.dim, problem.dim))
+        for n in np.flatnonzero(self.free):
+            hessians[n] = local_hessian(self.thetas[n], *problem.stack.user(n), problem.loss, problem.nu)
+        return hessians
+
     def smoothness(self, users: Array) -> Array:
         """Return upper bounds on ‖∇²L_n‖ everywhere, for the given users; infinite for a loss of your own."""
         # The Hessian of the log-partition is a covariance of unit vectors, of norm at most 1/2; rows of label
@@ -343,7 +342,10 @@ class FloatPoint(Point):
 
     @cached_property
     def differences(self) -> Twofold:
-        return Twofold.difference(self.rho[None, :], self.thetas)
+        z = Twofold.difference(self.rho[None, :], self.thetas)
+        if not (self.rho_low.any() or self.thetas_low.any()):
+            return z
+        return z + Twofold.difference(self.rho_low[None, :], self.thetas_low)
 
     @cached_property
     def gradients(self) -> Twofold:
@@ -351,7 +353,7 @@ class FloatPoint(Point):
         weights = np.where(self.free, 2.0 * self.problem.nu, 0.0)
         if not weights.any():
             return data_part
-        return data_part + Twofold(self.thetas).times(weights)
+        return data_part + Twofold(self.thetas, self.thetas_low).times(weights)
 
     def _data_gradients(self) -> Twofold:
         loss, stack, n_users = self.problem.loss, self.problem.stack, self.problem.n_users
@@ -362,8 +364,8 @@ class FloatPoint(Point):
         high, low, error = np.zeros(shape), np.zeros(shape), np.zeros(n_users)
         labels = stack.labels.reshape(len(stack.labels), loss.n_outputs)
         stop = np.where(self.free, stack.stop, stack.start)
-        thetas = np.ascontiguousarray(self.thetas).reshape(shape)
-        kernels.data_gradients(stack.Q, labels, stack.start, stop, thetas, kind, high, low, error, 0, n_users)
+        thetas = np.ascontiguousarray(self.thetas).reshape(shape), np.ascontiguousarray(self.thetas_low).reshape(shape)
+        kernels.data_gradients(stack.Q, labels, stack.start, stop, *thetas, kind, high, low, error, 0, n_users)
         return Twofold(high.reshape(n_users, -1), low.reshape(n_users, -1), error)
 
     def _own_data_gradients(self) -> Twofold:
@@ -374,7 +376,8 @@ class FloatPoint(Point):
             Q, labels = self.problem.stack.user(n)
             theta = self.thetas[n].reshape(loss.n_outputs, -1)
             m = Q @ theta.T
-            shift = (Q.shape[1] + 4.0) * UNIT * (np.abs(Q) @ np.abs(theta.T))
+            # A low part of θ, at most one unit in the last place, counts as rounding.
+            shift = (Q.shape[1] + 6.0) * UNIT * (np.abs(Q) @ np.abs(theta.T))
             m, shift = (m[:, 0], shift[:, 0]) if loss.n_outputs == 1 else (m, shift)
             slope = np.asarray(loss.dphi(m, labels))
             bend = np.asarray(loss.d2phi(m, labels))
@@ -421,7 +424,9 @@ class BallPoint(Point):
 
     @cached_property
     def differences(self) -> Balls:
-        return Balls.difference(self.rho[None, :], self.thetas)
+        return Balls.difference(self.rho[None, :], self.thetas) + Balls.difference(
+            self.rho_low[None, :], self.thetas_low
+        )
 
     @cached_property
     def gradients(self) -> Balls:
@@ -435,7 +440,8 @@ class BallPoint(Point):
             product = _arb_matrix(slopes.T) * arb_mat(*Q.shape, Q.ravel().tolist())
             sums[n] = np.array(product.entries(), dtype=object)
         weights = np.where(self.free, 1.0, 0.0)
-        return Balls(sums) + Balls(self.thetas).times(weights).times(np.full(len(weights), 2.0 * self.problem.nu))
+        models = Balls(self.thetas) + Balls(self.thetas_low)
+        return Balls(sums) + models.times(2.0 * self.problem.nu * weights)
 
     def _ball_margins(self, n: int) -> Array:
         """Q θ_nᵀ of user n, an object array (ℐ, K)."""
@@ -443,6 +449,7 @@ class BallPoint(Point):
 
         Q, size = self.problem.stack.user(n)[0], self.problem.loss.n_outputs
         theta = arb_mat(size, Q.shape[1], self.thetas[n].tolist())
+        theta += arb_mat(size, Q.shape[1], self.thetas_low[n].tolist())
         product = arb_mat(*Q.shape, Q.ravel().tolist()) * theta.transpose()
         return np.array(product.entries(), dtype=object).reshape(len(Q), size)
 

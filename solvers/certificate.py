@@ -18,8 +18,8 @@ every μ < min_n(b_n + k_n) with
 will do.  H:A grows with H and A and is concave, so a chord bounds it: H:cI >= αI + βH.  With scalars only this is the
 smallest eigenvalue of the arrow matrix of Σ_n c(ρ-θ_n)² + b_nθ_n², in a form without cancellation.
 
-*Quadratic losses* (least squares with ℓ2²) have error H⁻¹g exactly.  Any ê is as good as its residual is small:
-‖x - x*‖ <= ‖ê‖ + ‖g - Hê‖/μ.
+*One Newton step.*  For any ê, ‖x - x*‖ <= ‖ê‖ + ‖g(x - ê)‖/μ, if the ball of the second radius around x - ê lies where μ
+holds.  With ê ≈ H⁻¹g the second term is small, and the bound is hardly more than the error itself.
 
 **Plain ℓ2.**  At a kink u_n may be any vector of the ball B(0, λ).  Let T be the users with θ_n = ρ.
 
@@ -60,7 +60,7 @@ from theory.regularizers import norms
 
 _PRECISION = 192
 # Users this close to ρ, relative to ‖ρ‖ + ‖θ_n‖, are tried as tied where the bounds of the point itself are weak.
-_NEARLY_TIED = 1e-6
+_NEARLY_TIED = 1e-2
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
     >>> problem = Problem([UserDataset([[1.0], [1.0]], [1.0, 3.0])], LeastSquares(), SquaredL2(1.0))
     >>> certificate = certify(problem, [2.25], [[2.0]])
     >>> certificate.kind, 0.25 <= certificate.distance_bound < 0.2501
-    ('quadratic', True)
+    ('Newton step, modulus', True)
     """
     rho, thetas = problem._check_point(rho, thetas)
     # Small matrices only: threads of BLAS would cost more than they bring.
@@ -192,51 +192,120 @@ def _pulls(point: Point) -> Vectors:
     return z.over_length(0.0 if type(reg) is L2 else 1.0).times(constant)
 
 
+@dataclass(frozen=True)
+class _Gradient:
+    """The gradient in ρ (P,), that in θ (N, P), zero for models that do not move by themselves, and its norm."""
+
+    at_rho: Vectors
+    at_thetas: Vectors
+    size: Interval
+
+
+def _gradient(point: Point, tied: Array) -> _Gradient:
+    """The gradient at x along θ_T = ρ for the ``tied`` users T: there u_t = ∇L_t."""
+    pulls = _pulls(point).replaced(tied, point.gradients)
+    at_rho = pulls.total() + point.vectors(point.problem.slope)
+    at_thetas = (point.gradients - pulls).replaced(~point.free | tied, point.vectors(np.zeros_like(point.thetas)))
+    # In the norm of x a step of ρ by δ counts (1 + |T|)‖δ‖², so the gradient in ρ counts 1/(1 + |T|).
+    sizes, at_rho_size = at_thetas.norms()[point.free & ~tied], at_rho.norms()
+    size = (at_rho_size * at_rho_size / (1.0 + np.count_nonzero(tied)) + (sizes * sizes).total()).sqrt()
+    return _Gradient(at_rho, at_thetas, size)
+
+
 def _smooth_bounds(point: Point, tied: Array) -> tuple[_Bounds, Interval]:
     """Bounds by strong convexity near x, with the models of ``tied`` users moving with ρ, and ‖g‖."""
-    pulls = _pulls(point)
-    pulls = pulls.replaced(tied, point.gradients)
-    at_rho = pulls.total() + point.vectors(point.problem.slope)
-    at_thetas = point.gradients - pulls
-    moving = point.free & ~tied
-    # In the norm of x a step of ρ by δ counts (1 + |T|)‖δ‖², so the gradient in ρ counts 1/(1 + |T|).
-    copies = 1.0 + np.count_nonzero(tied)
-    sizes = at_thetas.norms()[moving]
-    size = (at_rho.norms() * at_rho.norms() / copies + (sizes * sizes).total()).sqrt()
+    gradient = _gradient(point, tied)
     for radius in point.radii:
         curvature = point.curvature(radius)
-        modulus = _local_modulus(point, curvature, tied, size)
-        if not modulus > 0:
-            continue
-        bounds = _from_modulus(size, modulus, tied, np.isfinite(radius))
-        if type(point.problem.reg) is SquaredL2 and curvature.exact:
-            bounds = bounds.merged(_quadratic_bounds(point, curvature, at_rho, at_thetas, size, modulus))
-        return bounds, size
-    return _Bounds(kind="no modulus"), size
+        modulus, valid = _local_modulus(point, curvature, tied, gradient.size)
+        if modulus > 0:
+            local = "local modulus" if np.isfinite(valid) else "modulus"
+            kind = f"tied models, {local}" if tied.any() else local
+            bounds = _from_modulus(gradient.size, modulus, kind)
+            return bounds.merged(_newton_bounds(point, curvature, tied, gradient, modulus, valid, kind)), gradient.size
+    return _Bounds(kind="no modulus"), gradient.size
 
 
-def _from_modulus(size: Interval, modulus: float, tied: Array, local: bool) -> _Bounds:
+def _from_modulus(size: Interval, modulus: float, kind: str) -> _Bounds:
     distance = float((size / modulus).high)
-    gap = float((size * size / (2.0 * Interval(modulus))).high)
-    kind = "tied models, local modulus" if tied.any() else "local modulus" if local else "modulus"
-    return _Bounds(distance, distance, gap, modulus, kind)
+    return _Bounds(distance, distance, float((size * size / (2.0 * Interval(modulus))).high), modulus, kind)
 
 
-def _local_modulus(point: Point, curvature: Curvature, tied: Array, size: Interval) -> float:
-    """Return μ > 0 for which x has a minimizer within ‖g‖/μ, or 0."""
-    modulus = _modulus(point, curvature, 0.0, tied)
+def _newton_bounds(
+    point: Point, curvature: Curvature, tied: Array, gradient: _Gradient, modulus: float, radius: float, kind: str
+) -> _Bounds:
+    """Bounds through x - ê for an approximate Newton step ê: ‖x - x*‖ <= ‖ê‖ + ‖g(x - ê)‖/μ."""
+    step = _newton_step(point, curvature, tied, gradient)
+    if step is None:
+        return _Bounds()
+    step_rho, steps = step
+    rest = _gradient(point.minus(step_rho, steps), tied).size / modulus
+    sizes, size_rho = point.vectors(steps).norms()[point.free], point.vectors(step_rho).norms()
+    theta = (sizes * sizes).total()
+    length = (size_rho * size_rho + theta).sqrt()
+    # The ball of radius ``rest`` around x - ê must be where μ holds.
+    if not length + rest < radius:
+        return _Bounds()
+    # F is convex, so the gap is at most gᵀ(x - x*), and half of that where F is quadratic.
+    moving = point.free & ~tied
+    slope = gradient.at_rho.dot(point.vectors(step_rho))
+    slope = slope + gradient.at_thetas.dot(point.vectors(steps))[moving].total()
+    gap = slope + gradient.size * rest
+    if type(point.problem.loss) is LeastSquares and type(point.problem.reg) is SquaredL2:
+        gap = 0.5 * gap
+    distance, theta_distance = length + rest, theta.sqrt() + rest
+    kind = f"Newton step, {kind}"
+    return _Bounds(float(distance.high), float(theta_distance.high), float(gap.high), modulus, kind)
+
+
+def _newton_step(point: Point, curvature: Curvature, tied: Array, gradient: _Gradient) -> tuple[Array, Array] | None:
+    """Return about H⁻¹g in float64, for ρ and θ; None where that fails.
+
+    With K_n = H_n + A_n it is e_n = K_n⁻¹(g_n + A_n e_ρ), where (Σ A_nK_n⁻¹H_n) e_ρ = g_ρ + Σ A_nK_n⁻¹g_n.
+    """
+    hessians = point.hessians(curvature)
+    if hessians is None:
+        return None
+    size, moving = point.problem.dim, point.free & ~tied
+    H, A, g = hessians[moving], _regularizer_hessians(point), gradient.at_thetas.rounded()[moving]
+    S = A[~point.free].sum(axis=0) + hessians[tied].sum(axis=0)
+    A = A[moving]
+    try:
+        solved = np.linalg.solve(H + A, np.concatenate([H, g[:, :, None]], axis=2))
+        pulled = (A @ solved).sum(axis=0)
+        step_rho = np.linalg.solve(S + pulled[:, :size], gradient.at_rho.rounded() + pulled[:, size])
+    except np.linalg.LinAlgError:
+        return None
+    steps = np.where(point.free[:, None], step_rho, np.zeros((point.problem.n_users, size)))
+    steps[moving] += solved[:, :, size] - solved[:, :, :size] @ step_rho
+    return (step_rho, steps) if np.isfinite(step_rho).all() and np.isfinite(steps).all() else None
+
+
+def _regularizer_hessians(point: Point) -> Array:
+    """R'' at each z_n in float64, shape (N, P, P)."""
+    reg, z = point.problem.reg, point.differences.rounded()
+    identity = np.eye(z.shape[1])
+    if type(reg) is SquaredL2:
+        return np.broadcast_to(2.0 * reg.lam * identity, (*z.shape, z.shape[1]))
+    lengths = norms(z)
+    lengths = np.hypot(1.0, lengths) if type(reg) is SmoothL2 else np.where(lengths > 0, lengths, 1.0)
+    unit = z / lengths[:, None]
+    return (reg.lam / lengths)[:, None, None] * (identity - unit[:, :, None] * unit[:, None, :])
+
+
+def _local_modulus(point: Point, curvature: Curvature, tied: Array, size: Interval) -> tuple[float, float]:
+    """Return μ and the radius around x where it holds, with ‖g‖ < μ radius; (0, 0) if there are none such."""
+    modulus, radius = _modulus(point, curvature, 0.0, tied), curvature.radius
     if type(point.problem.reg) is SquaredL2:
-        return modulus if np.isinf(curvature.radius) or size < Interval(modulus) * curvature.radius else 0.0
+        return (modulus, radius) if size < Interval(modulus) * radius else (0.0, 0.0)
     for _ in range(8):
-        if not modulus > 0:
-            return 0.0
-        radius = 2.0 * float((size / modulus).high)
+        radius = 2.0 * float((size / modulus).high) if modulus > 0 else np.nan
         if not radius <= curvature.radius:
-            return 0.0
+            break
         modulus = _modulus(point, curvature, radius, tied)
         if size < Interval(modulus) * radius:
-            return modulus
-    return 0.0
+            return modulus, radius
+    return 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -377,49 +446,6 @@ def _secular_root(s: float, copies: float, steep: Array, flat: Array, b: Array) 
     return 0.0
 
 
-def _quadratic_bounds(
-    point: Point, curvature: Curvature, at_rho: Vectors, at_thetas: Vectors, size: Interval, modulus: float
-) -> _Bounds:
-    """Bound ‖H⁻¹g‖ by ‖ê‖ + ‖g - Hê‖/μ for an approximate ê."""
-    correction = _arrow_solve(point, curvature, at_rho.rounded(), at_thetas.rounded())
-    if correction is None:
-        return _Bounds()
-    e_rho, e = correction
-    ones = np.ones(len(e))
-    pulls = type(at_rho).difference(e_rho[None, :], e).times(2.0 * point.problem.reg.lam * ones)
-    images = curvature.images(e) + point.vectors(e).times(2.0 * point.problem.nu * ones)
-    rest_rho = at_rho - pulls.total()
-    rest = (at_thetas - (images - pulls)).norms()[point.free]
-    rest_size = (rest_rho.norms() * rest_rho.norms() + (rest * rest).total()).sqrt()
-    sizes = point.vectors(e).norms()[point.free]
-    e_size = point.vectors(e_rho).norms()
-    distance = (e_size * e_size + (sizes * sizes).total()).sqrt() + rest_size / modulus
-    gap = 0.5 * size * distance
-    return _Bounds(float(distance.high), float(distance.high), float(gap.high), modulus, "quadratic")
-
-
-def _arrow_solve(point: Point, curvature: Curvature, g_rho: Array, g: Array) -> tuple[Array, Array] | None:
-    """Solve He ≈ g in float64 for the Hessian of least squares with ℓ2²; None if that fails.
-
-    K_n e_n - 2λ e_ρ = g_n with K_n = H_n + 2λI, and (Σ 2λ K_n⁻¹H_n) e_ρ = g_ρ + 2λ Σ K_n⁻¹g_n.
-    """
-    if curvature.matrices is None:
-        return None
-    free, size = point.free, point.problem.dim
-    c = 2.0 * point.problem.reg.lam
-    H = curvature.matrices[free] + 2.0 * point.problem.nu * np.eye(size)
-    try:
-        solved = np.linalg.solve(H + c * np.eye(size), np.concatenate([H, g[free][:, :, None]], axis=2))
-        W, y = solved[:, :, :size], solved[:, :, size]
-        S = c * (W.sum(axis=0) + np.count_nonzero(~free) * np.eye(size))
-        e_rho = np.linalg.solve(S, g_rho + c * y.sum(axis=0))
-    except np.linalg.LinAlgError:
-        return None
-    e = np.zeros_like(g)
-    e[free] = y + e_rho - W @ e_rho
-    return (e_rho, e) if np.isfinite(e_rho).all() and np.isfinite(e).all() else None
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Plain ℓ2
 # --------------------------------------------------------------------------------------------------------------
@@ -435,7 +461,7 @@ def _l2_bounds(point: Point) -> _Bounds:
     if not snapped.any():
         return bounds
     # F at x exceeds F there by at most (‖∇L_n‖ + λ)‖z_n‖ for each, as F is convex.
-    moved = _l2_bounds_at(point.moved(np.where(snapped[:, None], point.rho, point.thetas)))
+    moved = _l2_bounds_at(point.moved(point.rho, np.where(snapped[:, None], point.rho, point.thetas)))
     shift = (z * z)[snapped].total().sqrt()
     lift = ((sizes + point.problem.reg.lam) * z)[snapped].total()
     return bounds.merged(

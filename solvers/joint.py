@@ -24,10 +24,10 @@ import numpy as np
 from solvers import _kernels as kernels
 from solvers._parallel import over_users
 from solvers.dense import dense_newton
-from solvers.existence import flat_directions, recession, unbounded_tilt, used_rows
-from solvers.optimality import Optimality, gradient_at_zero, local_gradients, margins, optimality
+from solvers.existence import flat_directions, recession, unbounded_tilt
+from solvers.newton import newton
+from solvers.optimality import Optimality, gradient_at_zero, local_gradients, optimality
 from solvers.quadratic import (
-    Anchors,
     EigenModels,
     Models,
     is_built_in,
@@ -39,9 +39,9 @@ from solvers.quadratic import (
 )
 from solvers.result import Direction, MinimizerSet, Solution, Status
 from solvers.segment import center_of_segment
-from theory import L2, AssumptionError, LeastSquares, Multinomial, Problem, ShapeError, SolverError, SquaredL2
+from solvers.views import Ridge, anchors_of, assemble, rows_of_free
+from theory import L2, AssumptionError, LeastSquares, Problem, ShapeError, SolverError, SquaredL2
 from theory.arrays import Array, as_positive
-from theory.losses import Loss
 from theory.regularizers import norms
 
 METHODS = ("auto", "closed_form", "secular", "newton", "dense")
@@ -156,8 +156,8 @@ class _Reached:
 
 
 def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
-    ridge = _Ridge(problem, flat)
-    run: dict[str, Callable[[Problem, _Ridge], _Reached]] = {
+    ridge = Ridge(problem, flat)
+    run: dict[str, Callable[[Problem, Ridge], _Reached]] = {
         "closed_form": _closed_form,
         "secular": _secular,
         "newton": _newton,
@@ -235,42 +235,10 @@ def _without_minimum(problem: Problem, direction: Direction, method: str) -> Sol
     return Solution(problem, rho, thetas, Status.NO_MINIMUM, stats, direction)
 
 
-class _Ridge:
-    """κ‖Π θ_n‖²/2 on the flat directions: it changes nothing but the choice of the element of the affine set."""
-
-    def __init__(self, problem: Problem, flat: Array) -> None:
-        lam = getattr(problem.reg, "lam", 1.0)
-        self.is_zero = len(flat) == 0
-        self.matrix = lam * (flat.T @ flat) if not self.is_zero else np.zeros((0, 0))
-
-    def add_to(self, hessians: Array) -> None:
-        """Add κΠ to every Hessian."""
-        if not self.is_zero:
-            hessians += self.matrix
-
-
-def _anchors(problem: Problem) -> Anchors:
-    models = [problem.pinned[s] for s in sorted(problem.pinned)]
-    return Anchors(np.array(models).reshape(len(models), problem.dim), np.array(problem.slope))
-
-
-def _assemble(problem: Problem, free_thetas: Array) -> Array:
-    thetas = np.empty((problem.n_users, problem.dim))
-    thetas[problem.free] = free_thetas
-    for s, model in problem.pinned.items():
-        thetas[s] = model
-    return thetas
-
-
-def _rows_of_free(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    free = problem.free
-    return np.ascontiguousarray(problem.stack.start[free]), np.ascontiguousarray(problem.stack.stop[free])
-
-
-def _closed_form(problem: Problem, ridge: _Ridge) -> _Reached:
+def _closed_form(problem: Problem, ridge: Ridge) -> _Reached:
     """Least squares with ℓ2²: the stationarity conditions are linear (Cholesky, then one d × d system)."""
-    start, stop = _rows_of_free(problem)
-    lam, anchors = problem.reg.lam, _anchors(problem)
+    start, stop = rows_of_free(problem)
+    lam, anchors = problem.reg.lam, anchors_of(problem)
     shift = 2.0 * (problem.nu + lam)
     if ridge.is_zero:
         factors = least_squares_factors(problem.stack.Q, problem.stack.labels, start, stop, shift)
@@ -285,9 +253,9 @@ def _closed_form(problem: Problem, ridge: _Ridge) -> _Reached:
     def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
         local = (gradients - pulls)[free]
         drho, dthetas = squared_l2_refinement(factors, lam, n_pins, pulls.sum(axis=0) + problem.slope, local)
-        return rho + drho, _assemble(problem, thetas[free] + dthetas)
+        return rho + drho, assemble(problem, thetas[free] + dthetas)
 
-    return _Reached(rho, _assemble(problem, thetas), 1, gradient_at_zero(problem, factors.b), refine)
+    return _Reached(rho, assemble(problem, thetas), 1, gradient_at_zero(problem, factors.b), refine)
 
 
 def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
@@ -300,23 +268,23 @@ def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> 
     return H, b
 
 
-def _secular(problem: Problem, ridge: _Ridge) -> _Reached:
+def _secular(problem: Problem, ridge: Ridge) -> _Reached:
     """Least squares with any regularizer: the local models eliminated exactly, Newton on ρ."""
-    start, stop = _rows_of_free(problem)
+    start, stop = rows_of_free(problem)
     H, b = _normal_equations(problem, start, stop)
     ridge.add_to(H)
-    anchors, free = _anchors(problem), problem.free
+    anchors, free = anchors_of(problem), problem.free
     models = Models(H, 2.0 * problem.nu, np.zeros_like(b), -b)
     point, iterations = minimize_models(models, problem.reg, anchors)
 
     def refine_with(models: Models | EigenModels, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, Array]:
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
         again, _ = minimize_models(replace(models, center=center, slope=slope), problem.reg, anchors, rho)
-        return again.rho, _assemble(problem, again.thetas)
+        return again.rho, assemble(problem, again.thetas)
 
     return _Reached(
         point.rho,
-        _assemble(problem, point.thetas),
+        assemble(problem, point.thetas),
         iterations,
         gradient_at_zero(problem, b),
         refine=lambda rho, thetas, gradients, pulls: refine_with(models, rho, thetas, gradients),
@@ -326,141 +294,11 @@ def _secular(problem: Problem, ridge: _Ridge) -> _Reached:
     )
 
 
-def _dense(problem: Problem, ridge: _Ridge) -> _Reached:
+def _dense(problem: Problem, ridge: Ridge) -> _Reached:
     scale = gradient_at_zero(problem)
     rho, thetas, iterations = dense_newton(problem, ridge.matrix if not ridge.is_zero else None, scale)
     return _Reached(rho, thetas, iterations, scale)
 
 
-# --------------------------------------------------------------------------------------------------------------
-# Newton for general losses
-# --------------------------------------------------------------------------------------------------------------
-
-_MAX_ITERATIONS = 200
-_FLOOR = 3e-16
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """One iterate: models, margins, ∇L_n (N, P), value of the loss and relative residual."""
-
-    rho: Array
-    thetas: Array
-    m: Array
-    gradients: Array
-    value: float
-    residual: float
-
-
-def _newton(problem: Problem, ridge: _Ridge) -> _Reached:
-    r"""Newton's method, with the regularizer replaced by its quadratic model only if it is one (ℓ2²).
-
-    Each step minimizes Σ_n (quadratic model of L_n) + Σ_n R exactly, then searches along the step for sufficient
-    decrease of the loss.  Ties of plain ℓ2 come out of the subproblem exactly.
-    """
-    rows, scale = used_rows(problem), gradient_at_zero(problem)
-    anchors = _anchors(problem)
-    rho = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(problem.dim)
-    thetas = _assemble(problem, np.zeros((int(problem.free.sum()), problem.dim)))
-    state = _evaluate(problem, rho, thetas, margins(problem, thetas), rows, scale)
-    iteration = 0
-    while iteration < _MAX_ITERATIONS and state.residual > _FLOOR:
-        iteration += 1
-        following = _search(problem, state, *_newton_target(problem, ridge, state, anchors), rows, scale)
-        if following is None:
-            break
-        stagnates = following.residual > 0.5 * state.residual and state.residual < 1e-13
-        state = following if not stagnates or following.residual < state.residual else state
-        if stagnates:
-            break
-    return _Reached(state.rho, state.thetas, iteration, scale)
-
-
-def _evaluate(problem: Problem, rho: Array, thetas: Array, m: Array, rows: np.ndarray, scale: float) -> _State:
-    gradients = local_gradients(problem, thetas, m)
-    residual = optimality(problem, rho, thetas, gradients, scale).relative
-    return _State(rho, thetas, m, gradients, _loss_value(problem, rho, thetas, m, rows), residual)
-
-
-def _loss_value(problem: Problem, rho: Array, thetas: Array, m: Array, rows: np.ndarray) -> float:
-    data = float(np.sum(problem.loss.phi(m[rows], problem.stack.labels[rows])))
-    rest = problem.nu * float(np.sum(thetas**2)) + float(np.sum(problem.reg.value(rho, thetas)))
-    return data + rest + float(rho @ problem.slope)
-
-
-def _newton_target(problem: Problem, ridge: _Ridge, state: _State, anchors: Anchors) -> tuple[Array, Array]:
-    """Minimize the model of the loss around ``state``."""
-    free = problem.free
-    H = data_hessians(problem, state.m)
-    ridge.add_to(H)
-    center = np.ascontiguousarray(state.thetas[free])
-    slope = np.ascontiguousarray(state.gradients[free])
-    if not ridge.is_zero:
-        slope = slope + center @ ridge.matrix
-    if isinstance(problem.reg, SquaredL2):
-        lam = problem.reg.lam
-        pulls = problem.reg.gradient(state.rho, state.thetas)
-        factors = quadratic_factors(H, pulls[free] - slope, 2.0 * (problem.nu + lam))
-        drho, dthetas = squared_l2_step(factors, lam, len(anchors.models), pulls.sum(axis=0) + problem.slope)
-        return state.rho + drho, _assemble(problem, center + dthetas)
-    models = Models(H, 2.0 * problem.nu, center, slope)
-    point, _ = minimize_models(models, problem.reg, anchors, state.rho)
-    return point.rho, _assemble(problem, point.thetas)
-
-
-def _search(
-    problem: Problem, state: _State, rho: Array, thetas: Array, rows: np.ndarray, scale: float
-) -> _State | None:
-    """Backtrack from the model's minimum until the loss decreases enough; None if it cannot."""
-    drho, dthetas = rho - state.rho, thetas - state.thetas
-    dm = margins(problem, dthetas)
-    predicted = (
-        float(np.sum(state.gradients * dthetas))
-        + float(drho @ problem.slope)
-        + float(np.sum(problem.reg.value(rho, thetas) - problem.reg.value(state.rho, state.thetas)))
-    )
-    length = 1.0
-    for _ in range(50):
-        at = (rho, thetas) if length == 1.0 else (state.rho + length * drho, state.thetas + length * dthetas)
-        m = state.m + length * dm
-        value = _loss_value(problem, *at, m, rows)
-        if value < state.value and value - state.value <= 1e-4 * length * predicted:
-            return _evaluate(problem, *at, margins(problem, at[1]), rows, scale)
-        if abs(value - state.value) <= 1e-11 * abs(state.value) or abs(predicted) <= 1e-13 * abs(state.value):
-            # The decrease drowns in the rounding of the loss: let the residual decide.
-            trial = _evaluate(problem, *at, margins(problem, at[1]), rows, scale)
-            return trial if trial.residual < state.residual else None
-        length *= 0.5
-    return None
-
-
-def data_hessians(problem: Problem, m: Array) -> Array:
-    """Return Σ_i d²φ(m_i) Q_i Q_iᵀ for each free user (N_free, P, P), lower triangles."""
-    start, stop = _rows_of_free(problem)
-    stack, size, K = problem.stack, problem.dim, problem.loss.n_outputs
-    H = np.empty((len(start), size, size))
-    flops = (stop - start) * float(size**2)
-    if K == 1:
-        weights = np.ascontiguousarray(problem.loss.d2phi(m, stack.labels))
-        over_users(lambda _, a, b: kernels.weighted_gram(stack.Q, start, stop, weights, H, a, b), flops)
-    elif type(problem.loss) is Multinomial:
-        p, mass = _class_probabilities(m, stack.labels)
-        over_users(lambda _, a, b: kernels.multinomial_hessian(stack.Q, start, stop, p, mass, H, a, b), flops)
-    else:
-        _hessians_of_own_loss(problem.loss, problem, m, start, stop, H)
-    return H
-
-
-def _class_probabilities(m: Array, labels: Array) -> tuple[Array, Array]:
-    p = np.exp(m - m.max(axis=1, keepdims=True, initial=-np.inf))
-    p /= p.sum(axis=1, keepdims=True)
-    return p, labels.sum(axis=1)
-
-
-def _hessians_of_own_loss(
-    loss: Loss, problem: Problem, m: Array, start: np.ndarray, stop: np.ndarray, H: Array
-) -> None:
-    for n, (a, b) in enumerate(zip(start, stop, strict=True)):
-        Q = problem.stack.Q[a:b]
-        curvature = loss.d2phi(m[a:b], problem.stack.labels[a:b])
-        H[n] = np.einsum("ikl,ia,ib->kalb", curvature, Q, Q, optimize=True).reshape(H[n].shape)
+def _newton(problem: Problem, ridge: Ridge) -> _Reached:
+    return _Reached(*newton(problem, ridge))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers.joint import data_hessians
+from solvers.data_terms import data_hessians
 from solvers.optimality import local_gradients, margins
 from solvers.quadratic import Anchors, BuiltIn, Models, is_built_in, reduce_to_rho
 from theory import L2, AssumptionError, LeastSquares, Problem, SolverError

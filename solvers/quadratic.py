@@ -29,6 +29,7 @@ KINDS: dict[type, int] = {SquaredL2: kernels.SQUARED_L2, L2: kernels.L2, SmoothL
 BuiltIn = SquaredL2 | L2 | SmoothL2
 
 _EPS = float(np.finfo(np.float64).eps)
+_MAX_ITERATIONS = 100
 _HUGE = 1e150  # its square is still finite
 
 
@@ -152,24 +153,26 @@ def minimize_models(
     anchors: Anchors,
     rho: Array | None = None,
     *,
-    max_iterations: int = 100,
+    tolerance: float = 0.0,
 ) -> tuple[Reduced, int]:
     """Minimize over ρ by Newton's method with a majorizing step in reserve; return the point and the iterations.
 
     The function of ρ is convex and C¹ away from the pinned models, its Hessian is that of a sum of parallel sums.
     Leaving out the negative part majorizes the function (√ is concave), so that step always decreases it.
+    ``tolerance`` is the gradient that suffices, relative to the forces that it sums (0: as small as rounding allows).
     """
+    tolerance = max(tolerance, 2 * _EPS)
     try:
-        return _minimize(models, reg, anchors, rho, max_iterations)
+        return _minimize(models, reg, anchors, rho, tolerance)
     except np.linalg.LinAlgError:
         # I + σB_n is not positive definite to rounding: B_n is singular and σ huge.
         if isinstance(models, EigenModels):
             raise
-        return _minimize(models.in_eigenbases(), reg, anchors, rho, max_iterations)
+        return _minimize(models.in_eigenbases(), reg, anchors, rho, tolerance)
 
 
 def _minimize(
-    models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, rho: Array | None, max_iterations: int
+    models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, rho: Array | None, tolerance: float
 ) -> tuple[Reduced, int]:
     kink = _minimum_at_pin(models, reg, anchors)
     if kink is not None:
@@ -179,9 +182,9 @@ def _minimize(
     if rho is None or (anchors.models == rho).all(axis=1).any():
         rho = _start(models, reg, anchors)
     point = reduce_to_rho(models, reg, anchors, rho, order=2)
-    for iteration in range(1, max_iterations + 1):
+    for iteration in range(1, _MAX_ITERATIONS + 1):
         size = float(norms(point.gradient))
-        if size <= 2 * _EPS * point.scale:
+        if size <= tolerance * point.scale:
             return point, iteration - 1
         trial = _step(models, reg, anchors, point)
         if trial is None:
@@ -189,12 +192,12 @@ def _minimize(
         if float(norms(trial.gradient)) > 0.25 * size and size <= 1e3 * _EPS * point.scale:
             # Rounding is reached: a step no longer shrinks the gradient.
             return (trial if float(norms(trial.gradient)) < size else point), iteration
-        if float(norms(trial.gradient)) <= 2 * _EPS * trial.scale:
+        if float(norms(trial.gradient)) <= tolerance * trial.scale:
             return trial, iteration
         if trial.hessian is None:
             trial = reduce_to_rho(models, reg, anchors, trial.rho, order=2, sigmas=trial.sigmas)
         point = trial
-    return point, max_iterations
+    return point, _MAX_ITERATIONS
 
 
 def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
@@ -364,13 +367,17 @@ def least_squares_factors(
 
 
 def quadratic_factors(H: Array, b: Array, shift: float) -> Factors:
-    """Factor H_n + shift·I for every user, overwriting ``H``."""
+    """Factor H_n + shift·I for every user; ``H`` is used up."""
     n, size, _ = H.shape
+    small = _is_small(size, n)
+    L = np.empty((-(-n // kernels.LANES), size, size, kernels.LANES)) if small else H
 
     def task(part: int, inverse: Array, solved: Array, first: int, last: int) -> int:
-        return kernels.quadratic_factor(shift, H, b, inverse, solved, first, last)
+        if small:
+            return kernels.quadratic_factor_small(H, shift, L, b, inverse, solved, first, last)
+        return kernels.quadratic_factor(shift, L, b, inverse, solved, first, last)
 
-    return _factor(task, H, b, np.full(n, float(size) ** 3))
+    return _factor(task, L, b, np.full(n, float(size) ** 3))
 
 
 def _factor(task, L: Array, b: Array, flops: np.ndarray) -> Factors:

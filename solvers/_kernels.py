@@ -971,6 +971,144 @@ def partial_minima_small(
 
 
 # --------------------------------------------------------------------------------------------------------------
+# Federated descent: local models of logistic and K-class users, followed from round to round
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _class_terms(Q, labels, theta, shift, gradient, H, scaled):
+    """Local loss of one user, its gradient and its data Hessian (lower triangle); returns the loss.
+
+    ``labels`` (ℐ, 1) holds -1 and +1, or (ℐ, K) class probabilities.  ℐ(P² + 4P) flops with one output, ℐKP more with K.
+
+    NumPy: ``local_loss``, ``local_gradient`` and ``local_hessian`` of ``theory.losses``, without 2ν in the Hessian.
+    """
+    rows, d = Q.shape
+    K = labels.shape[1]
+    P = theta.size
+    value = 0.0
+    for j in range(P):
+        value += 0.5 * shift * theta[j] * theta[j]
+        gradient[j] = shift * theta[j]
+        for i in range(j + 1):
+            H[j, i] = 0.0
+    if rows == 0:
+        return value
+    if K == 1:
+        m = np.dot(Q, theta)
+        for i in range(rows):
+            t = labels[i, 0] * m[i]
+            e = np.exp(-abs(t))
+            value += np.log1p(e) + (0.0 if t > 0.0 else -t)
+            slope = -labels[i, 0] * ((e if t > 0.0 else 1.0) / (1.0 + e))
+            root = np.sqrt(e) / (1.0 + e)
+            for j in range(d):
+                gradient[j] += slope * Q[i, j]
+                scaled[i, j] = root * Q[i, j]
+        gram_add(scaled[:rows], 1.0, H)
+        return value
+    p = np.empty(K)
+    for i in range(rows):
+        top = -np.inf
+        for k in range(K):
+            p[k] = np.dot(theta[k * d : (k + 1) * d], Q[i])
+            top = max(top, p[k])
+        total = 0.0
+        mass = 0.0
+        for k in range(K):
+            mass += labels[i, k]
+            value -= labels[i, k] * p[k]
+            p[k] = np.exp(p[k] - top)
+            total += p[k]
+        value += mass * (top + np.log(total))
+        for k in range(K):
+            p[k] /= total
+            slope = mass * p[k] - labels[i, k]
+            for j in range(d):
+                gradient[k * d + j] += slope * Q[i, j]
+            for c in range(k + 1):
+                weight = mass * ((p[k] if c == k else 0.0) - p[k] * p[c])
+                for j in range(d):
+                    for b in range(d if c < k else j + 1):
+                        H[k * d + j, c * d + b] += weight * Q[i, j] * Q[i, b]
+    return value
+
+
+def followed_minima(Q, labels, start, stop, shift, rho, lam, kind, thetas, pulls, sigmas, first, last):
+    r"""θ_n = argmin L_n(θ) + R(ρ, θ) and ∇_ρR(ρ, θ_n), by Newton's method from ``thetas``, which are overwritten.
+
+    The regularizer is exact in each step (:func:`partial_minima`), which is damped by Armijo's rule and repeated until
+    the residual ‖∇L_n(θ_n) - pull_n‖ is at the level of rounding.  A model of the last round is so close that two
+    steps are the rule.  The flops of a step are those of :func:`_class_terms`, and P³.
+
+    NumPy: ``solvers.local_minima(problem, rho)``
+    """
+    P = rho.size
+    most = 0
+    for n in range(first, last):
+        most = max(most, stop[n] - start[n])
+    scaled = np.empty((most, Q.shape[1]))
+    H = np.zeros((1, P, P))
+    slope = np.empty((1, P))
+    center = np.empty((1, P))
+    target = np.empty((1, P))
+    pull = np.empty((1, P))
+    value = np.zeros(1)
+    unused = np.zeros(P)
+    trial = np.empty(P)
+    for n in range(first, last):
+        rows = Q[start[n] : stop[n]]
+        answers = labels[start[n] : stop[n]]
+        center[0] = thetas[n]
+        loss = _class_terms(rows, answers, center[0], shift, slope[0], H[0], scaled)
+        residual = np.inf
+        for _ in range(200):
+            if partial_minima(
+                H, shift, center, slope, rho, lam, kind, 0, sigmas[n : n + 1], target, pull, value, unused, H[0], H[0],
+                0, 1,
+            ) != 0:  # fmt: skip
+                return n + 1
+            before = 0.0
+            after = 0.0
+            predicted = 0.0
+            for j in range(P):
+                before += (rho[j] - center[0, j]) ** 2
+                after += (rho[j] - target[0, j]) ** 2
+                predicted += slope[0, j] * (target[0, j] - center[0, j])
+            old = loss + _spring_energy(lam, kind, before)
+            predicted += _spring_energy(lam, kind, after) - _spring_energy(lam, kind, before)
+            length = 1.0
+            drowned = not predicted < -1e-12 * abs(old)
+            while True:
+                distance = 0.0
+                for j in range(P):
+                    trial[j] = target[0, j] if length == 1.0 else center[0, j] + length * (target[0, j] - center[0, j])
+                    distance += (rho[j] - trial[j]) ** 2
+                loss = _class_terms(rows, answers, trial, shift, slope[0], H[0], scaled)
+                if drowned or loss + _spring_energy(lam, kind, distance) - old <= 1e-4 * length * predicted:
+                    break
+                length *= 0.5
+                if length < 1e-15:
+                    return n + 1
+            center[0] = trial
+            size = lam * lam
+            error = 0.0
+            strength = 0.0
+            for j in range(P):
+                strength += pull[0, j] * pull[0, j]
+                error += (slope[0, j] - pull[0, j]) ** 2
+            error = np.sqrt(error / max(size, strength))
+            if length == 1.0 and (error <= 1e-15 or (drowned and not error < 0.5 * residual)):
+                residual = error
+                break
+            residual = error if length == 1.0 else np.inf
+        if not residual <= 1e-10:
+            return n + 1
+        thetas[n] = center[0]
+        pulls[n] = pull[0]
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
 # Compilation, one line a kernel
 # --------------------------------------------------------------------------------------------------------------
 
@@ -1013,3 +1151,5 @@ least_squares_factor_small = _compile(least_squares_factor_small)
 quadratic_factor_small = _compile(quadratic_factor_small)
 back_substitute_small = _compile(back_substitute_small)
 partial_minima_small = _compile(partial_minima_small)
+_class_terms = _compile(_class_terms)
+followed_minima = _compile(followed_minima)

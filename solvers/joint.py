@@ -169,7 +169,7 @@ def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
     if len(flat):
         minimizers = MinimizerSet("affine", rho[None], flat)
     elif isinstance(problem.reg, L2):
-        rho, minimizers = center_of_segment(problem, rho, thetas, gradients)
+        rho, minimizers = center_of_segment(problem, rho, thetas, residual.pulls)
         residual = optimality(problem, rho, thetas, gradients, reached.scale)
     status = Status.SET if minimizers is not None else Status.OPTIMAL
     direction: Direction | None = None

@@ -7,7 +7,7 @@ subproblem exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,18 +41,22 @@ def newton(problem: Problem, ridge: Ridge) -> tuple[Array, Array, int, float]:
     rho = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(problem.dim)
     thetas = assemble(problem, np.zeros((n_free, problem.dim)))
     state = _evaluate(problem, rho, thetas, scale, 2, workspace)
-    iteration = 0
+    iteration, exact = 0, False
     while iteration < _MAX_ITERATIONS and state.residual > _FLOOR:
         iteration += 1
         if state.terms.hessians is None:
             state = _evaluate(problem, state.rho, state.thetas, scale, 2, workspace)
-        following = _search(problem, state, *_target(problem, ridge, state, anchors), scale, workspace)
-        if following is None:
+        # Newton squares the residual; the subproblem need not be solved much further than that.
+        tolerance = 0.0 if exact else 0.01 * min(1.0, state.residual)
+        following = _search(problem, state, *_target(problem, ridge, state, anchors, tolerance), scale, workspace)
+        state = replace(state, terms=replace(state.terms, hessians=None))  # used up by the step
+        stagnates = following is None or (following.residual > 0.5 * state.residual and state.residual < 1e-13)
+        if following is not None and (not stagnates or following.residual < state.residual):
+            state = following
+        if stagnates and exact:
             break
-        stagnates = following.residual > 0.5 * state.residual and state.residual < 1e-13
-        state = following if not stagnates or following.residual < state.residual else state
-        if stagnates:
-            break
+        # Where progress ends, one more step with the subproblem solved to rounding.
+        exact = stagnates
     return state.rho, state.thetas, iteration, scale
 
 
@@ -65,7 +69,9 @@ def _evaluate(
     return _State(rho, thetas, terms.value + rest + float(rho @ problem.slope), terms, residual)
 
 
-def _target(problem: Problem, ridge: Ridge, state: _State, anchors: Anchors) -> tuple[Array, Array]:
+def _target(
+    problem: Problem, ridge: Ridge, state: _State, anchors: Anchors, tolerance: float
+) -> tuple[Array, Array]:
     """Minimize the model of the loss around ``state``, whose Hessians are used up."""
     free, H = problem.free, state.terms.hessians
     ridge.add_to(H)
@@ -80,8 +86,7 @@ def _target(problem: Problem, ridge: Ridge, state: _State, anchors: Anchors) -> 
         drho, dthetas = squared_l2_step(factors, lam, len(anchors.models), pulls.sum(axis=0) + problem.slope)
         return state.rho + drho, assemble(problem, center + dthetas)
     models = Models(H, 2.0 * problem.nu, center, slope)
-    # Newton squares the residual; the subproblem need not be solved much further than that.
-    point, _ = minimize_models(models, problem.reg, anchors, state.rho, tolerance=0.01 * min(1.0, state.residual))
+    point, _ = minimize_models(models, problem.reg, anchors, state.rho, tolerance=tolerance)
     return point.rho, assemble(problem, point.thetas)
 
 

@@ -16,46 +16,39 @@ from theory.regularizers import norms
 
 # Forces within this fraction of λ from the sphere count as on it; directions within it as parallel.
 _NEAR = 1e-9
+_EPS = float(np.finfo(np.float64).eps)
 
 
-def center_of_segment(problem: Problem, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, MinimizerSet | None]:
+def center_of_segment(problem: Problem, rho: Array, thetas: Array, pulls: Array) -> tuple[Array, MinimizerSet | None]:
     """Return ρ unchanged and None where ρ* is a point; otherwise the midpoint of the segment, and the segment.
 
     Parameters
     ----------
-    rho, thetas : a minimum, (P,) and (N, P)
-    gradients : ∇L_n(θ_n), (N, P)
+    rho, thetas : a minimum, (P,) and (N, P); the rows of users without any loss, whose model is where ρ is, are moved
+    pulls : subgradients of R in ρ that balance, as :func:`solvers.optimality.optimality` returns them, (N, P)
     """
-    lam = problem.reg.lam
-    apart = norms(rho - thetas)
-    scale = max(float(np.abs(rho).max(initial=0.0)), float(np.abs(thetas).max(initial=0.0)))
-    forces = np.where((apart > 0)[:, None], problem.reg.gradient(rho, thetas), gradients)
-    sizes = norms(forces)
-    idle = _without_any_loss(problem)
-    for s in problem.pinned:
-        if apart[s] == 0:
-            return rho, None  # held by a pinned model: strictly, or within rounding of it
-    if np.any((sizes < lam * (1.0 - _NEAR)) & ~idle):
-        return rho, None  # a strictly tied user holds ρ
-    if idle.all():
-        return rho, None
-    axis = forces[np.flatnonzero(~idle)[0]]
-    axis = axis / norms(axis)
-    along = forces @ axis / lam
-    if np.any((norms(forces / lam - along[:, None] * axis) > _NEAR) & ~idle):
+    lam, idle = problem.reg.lam, _without_any_loss(problem)
+    forces, apart = pulls / lam, norms(rho - thetas)
+    if idle.all() or np.any((norms(forces) < 1.0 - _NEAR) & ~idle):
+        return rho, None  # a user that is strictly tied to ρ, or a pinned model, holds it
+    farthest = int(np.argmax(np.where(idle, -1.0, apart)))
+    axis = forces[farthest] / norms(forces[farthest])
+    scale = float(np.max(np.abs(thetas), initial=float(np.max(np.abs(rho)))))
+    # The direction from ρ to a model next to it is known only up to rounding of both.
+    near = _NEAR + 8.0 * _EPS * np.divide(scale, apart, out=np.zeros_like(apart), where=apart > 0)
+    along = forces @ axis
+    if np.any((norms(forces - along[:, None] * axis) > near) & ~idle):
         return rho, None
     # A force along +axis pulls ρ back towards a model on its -axis side.
     position = (thetas - rho) @ axis
-    below = position[(along > 0) & ~idle]
-    above = position[(along < 0) & ~idle]
+    below, above = position[(along > 0) & ~idle], position[(along < 0) & ~idle]
     if below.size == 0 or above.size == 0:
         return rho, None  # a reported gradient balances one side: a ray, of which ρ is kept
     low, high = float(below.max()), float(above.min())
-    if high - low <= 1e-9 * max(scale, 1e-300):
+    if not high - low > 1e-9 * scale:
         return rho, None
     ends = np.array([rho + low * axis, rho + high * axis])
     middle = ends.mean(axis=0)
-    # Users without any loss follow ρ.
     thetas[idle & problem.free] = middle
     return middle, MinimizerSet("segment", ends, axis[None])
 

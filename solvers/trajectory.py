@@ -10,10 +10,11 @@ problem                       method                                            
 least squares, ℓ2²            θ_n = K_n⁻¹(b_n + 2λρ) is affine in ρ, so F(ρ) = Mρ - c, M and c      2P² flops
                               computed once
 least squares, ℓ2, smooth-ℓ2  one secular equation a user, in eigenbases computed once              4NP² flops
-other losses                  :func:`solvers.local_minima`                                          a Newton solve
+logistic, K classes           Newton's method from the models of the last round, compiled             2 N ℐ P² flops
+a loss of your own            :func:`solvers.local_minima`                                          a Newton solve
 ============================  ====================================================================  ==============
 
-All three are exact.  ``local="step"`` keeps the local models and moves each by one gradient step a round instead.
+All are exact (to rounding).  ``local="step"`` keeps the local models and moves each by one gradient step a round instead.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from solvers._parallel import over_users
 from solvers.local import local_minima
 from solvers.optimality import local_gradients
 from solvers.quadratic import KINDS, Anchors, EigenModels, Models, reduce_to_rho
-from theory import L2, AssumptionError, LeastSquares, Problem, ShapeError, SquaredL2
+from theory import L2, AssumptionError, LeastSquares, Logistic, Multinomial, Problem, ShapeError, SquaredL2
 from theory.arrays import Array, as_count, as_index, as_positive, as_vector, frozen
 from theory.attacks import Attack, View
-from theory.dynamics import GradientStep, ServerRule, admissible_step, is_plausible, smoothness
+from theory.dynamics import GradientStep, ServerRule, admissible_step, honest_smoothness, is_plausible
 from theory.regularizers import norms
 
 Rates = float | Sequence[float] | Array | Callable[[int], float]
@@ -62,7 +63,7 @@ class Trajectory:
     diverged : bool
         Whether ρ left the range of float64; the run stops there.
     step_limit : float
-        The step below which the counter-gradient attack provably converges, 1/(2L).
+        The step below which the counter-gradient attack provably converges, 1/(2L); 0 where no L is known.
     largest_step : float
         The largest rate that was used.
     """
@@ -213,9 +214,9 @@ def _run(
             if still == 2:
                 break
     record.finish(t + 1 if n_rounds and not diverged else t if n_rounds else 0, rho)
-    return Trajectory(
-        *record.arrays(), honest.thetas(rho), ignored, diverged, admissible_step(honest.smoothness()), largest
-    )
+    L = honest.smoothness()
+    limit = admissible_step(L) if math.isfinite(L) else 0.0
+    return Trajectory(*record.arrays(), honest.thetas(rho), ignored, diverged, limit, largest)
 
 
 # Beyond this the local problems cannot be solved in float64 any more.
@@ -331,23 +332,9 @@ def _honest_sums(others: Problem, local: str, start: Array, local_eta: float | N
             return _Secular(others)
         if others.nu > 0 or others.free.any():
             return affine_honest_sum(others)
+    if type(others.loss) in (Logistic, Multinomial) and others.n_users > 0:
+        return _Followed(others, start)
     return _Solved(others)
-
-
-def _smoothness(others: Problem) -> float:
-    """L of the sum over all users of ``others``."""
-    return smoothness(others, 0) + smoothness(_only(others, 0), 1) if others.n_users else 0.0
-
-
-def _only(problem: Problem, n: int) -> Problem:
-    """Return the problem of user ``n``, next to one without data."""
-    lone = problem
-    for other in range(problem.n_users - 1, -1, -1):
-        if other != n:
-            lone = lone.without(other)
-    from theory import UserDataset
-
-    return Problem([*lone.users, UserDataset.empty(problem.query_dim)], problem.loss, problem.reg, problem.nu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,6 +420,40 @@ class _Secular:
         return float(parallel.sum() + len(self.anchors.models) * (stiffness if self.others.pinned else 0.0))
 
 
+class _Followed:
+    """Logistic and K-class losses: Newton's method from the models of the last round."""
+
+    def __init__(self, others: Problem, start: Array) -> None:
+        self.others = others
+        stack, free = others.stack, others.free
+        self.rows = np.ascontiguousarray(stack.start[free]), np.ascontiguousarray(stack.stop[free])
+        self.labels = np.ascontiguousarray(stack.labels.reshape(-1, others.loss.n_outputs))
+        self.models = np.tile(start, (int(free.sum()), 1))
+        self.pulls, self.sigmas = np.zeros_like(self.models), np.zeros(len(self.models))
+        self.flops = (self.rows[1] - self.rows[0]) * 2.0 * others.dim**2 + float(others.dim) ** 3
+
+    def __call__(self, rho: Array, eta: float) -> Array:
+        problem, reg = self.others, self.others.reg
+        status = over_users(
+            lambda _, a, b: kernels.followed_minima(
+                problem.stack.Q, self.labels, *self.rows, 2.0 * problem.nu, rho, reg.lam, KINDS[type(reg)],
+                self.models, self.pulls, self.sigmas, a, b,
+            ),
+            self.flops,
+        )  # fmt: skip
+        if status != 0:
+            # Singular to rounding, or too far from the last round: start afresh, in eigenbases where need be.
+            return _Solved(problem)(rho, eta)
+        pins = sum((reg.gradient(rho, model) for model in problem.pinned.values()), np.zeros(problem.dim))
+        return self.pulls.sum(axis=0) + pins + problem.slope
+
+    def thetas(self, rho: Array) -> Array:
+        return local_minima(self.others, rho)[0]
+
+    def smoothness(self) -> float:
+        return honest_smoothness(self.others)
+
+
 class _Solved:
     """Any loss: the local problems are solved in each round."""
 
@@ -448,7 +469,7 @@ class _Solved:
         return local_minima(self.others, rho)[0] if self.others.n_users else np.zeros((0, self.others.dim))
 
     def smoothness(self) -> float:
-        return _smoothness(self.others)
+        return honest_smoothness(self.others)
 
 
 class _OneStep:

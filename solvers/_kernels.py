@@ -270,6 +270,84 @@ def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
 
 
 # --------------------------------------------------------------------------------------------------------------
+# K classes without Hessian matrices: values, gradients and Hessian-vector products over blocks of rows
+# --------------------------------------------------------------------------------------------------------------
+#
+# X holds the queries divided by ``unit`` in any number type (bytes for images), so Q = unit·X exactly.  A block of
+# rows is converted in the cache and used twice, by two calls of BLAS; the data are read once.
+
+
+def softmax_terms(X, unit, labels, start, stop, models, probabilities, values, gradients, first, last):
+    """Data part of the K-class losses: values (N,), gradients (N, K, d) and softmax of the margins (rows, K).
+
+    4·rows·K·d flops.  NumPy: :class:`theory.Multinomial` on ``unit * X[a:b] @ models[n].T``.
+    """
+    d = X.shape[1]
+    K = labels.shape[1]
+    block = np.empty((_BLOCK, d))
+    for n in range(first, last):
+        transposed = np.ascontiguousarray(models[n].T) * unit
+        gradients[n] = 0.0
+        total = 0.0
+        for a in range(start[n], stop[n], _BLOCK):
+            rows = min(_BLOCK, stop[n] - a)
+            for i in range(rows):
+                for j in range(d):
+                    block[i, j] = X[a + i, j]
+            m = np.dot(block[:rows], transposed)
+            for i in range(rows):
+                top = m[i, 0]
+                mass = labels[a + i, 0]
+                for k in range(1, K):
+                    top = max(top, m[i, k])
+                    mass += labels[a + i, k]
+                normalizer = 0.0
+                agreement = 0.0
+                for k in range(K):
+                    agreement += labels[a + i, k] * m[i, k]
+                    m[i, k] = np.exp(m[i, k] - top)
+                    normalizer += m[i, k]
+                total += mass * (np.log(normalizer) + top) - agreement
+                for k in range(K):
+                    p = m[i, k] / normalizer
+                    probabilities[a + i, k] = p
+                    m[i, k] = mass * p - labels[a + i, k]
+            gradients[n] += np.dot(m.T, block[:rows])
+        gradients[n] *= unit
+        values[n] = total
+    return 0
+
+
+def softmax_hessian_times(X, unit, probabilities, start, stop, directions, out, first, last):
+    """Data part of the Hessians times ``directions`` (N, K, d), in single precision (enough for CG).
+
+    out[n] = Σ_i (diag(p_i) - p_i p_iᵀ) V Q_i ⊗ Q_i.  4·rows·K·d flops.
+    NumPy: ``T = Q @ V.T; C = p * (T - (p * T).sum(1, keepdims=True)); out[n] = C.T @ Q``
+    """
+    d = X.shape[1]
+    K = probabilities.shape[1]
+    block = np.empty((_BLOCK, d), dtype=np.float32)
+    for n in range(first, last):
+        transposed = np.ascontiguousarray(directions[n].T)
+        total = np.zeros((K, d), dtype=np.float32)
+        for a in range(start[n], stop[n], _BLOCK):
+            rows = min(_BLOCK, stop[n] - a)
+            for i in range(rows):
+                for j in range(d):
+                    block[i, j] = X[a + i, j]
+            T = np.dot(block[:rows], transposed)
+            for i in range(rows):
+                mean = np.float32(0.0)
+                for k in range(K):
+                    mean += probabilities[a + i, k] * T[i, k]
+                for k in range(K):
+                    T[i, k] = probabilities[a + i, k] * (T[i, k] - mean)
+            total += np.dot(T.T, block[:rows])
+        out[n] = total * (unit * unit)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
 # ℓ2²: quadratic models eliminated by Cholesky factors
 # --------------------------------------------------------------------------------------------------------------
 
@@ -1153,3 +1231,5 @@ back_substitute_small = _compile(back_substitute_small)
 partial_minima_small = _compile(partial_minima_small)
 _class_terms = _compile(_class_terms)
 followed_minima = _compile(followed_minima)
+softmax_terms = _compile(softmax_terms)
+softmax_hessian_times = _compile(softmax_hessian_times)

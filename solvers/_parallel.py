@@ -74,3 +74,13 @@ def over_users(task: Callable[[int, int, int], int], flops: np.ndarray, multiple
         jobs = [_pool().submit(task, part, a, b) for part, (a, b) in enumerate(ranges[1:], start=1)]
         statuses = [task(0, *ranges[0]), *(job.result() for job in jobs)]
     return next((status for status in statuses if status != 0), 0)
+
+
+def over_items(task: Callable[[int], None], n: int) -> None:
+    """Run ``task(i)`` for i < n in threads, BLAS limited to one thread each."""
+    with _controller().limit(limits=1, user_api="blas"):
+        if n_threads() == 1:
+            for i in range(n):
+                task(i)
+        else:
+            list(_pool().map(task, range(n)))

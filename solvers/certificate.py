@@ -43,6 +43,7 @@ over that compact set instead of x*, so there is one inside, which is global by 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -51,7 +52,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from solvers._enclosures import Interval
+from solvers._enclosures import TINY, Interval
 from solvers._points import BallPoint, Curvature, FloatPoint, Point, Vectors
 from solvers.result import Certificate
 from theory import L2, CertificateError, LeastSquares, Logistic, Multinomial, Problem, SmoothL2, SquaredL2
@@ -59,8 +60,8 @@ from theory.arrays import Array
 from theory.regularizers import norms
 
 _PRECISION = 192
-# Users this close to ρ, relative to ‖ρ‖ + ‖θ_n‖, are tried as tied where the bounds of the point itself are weak.
-_NEARLY_TIED = 1e-2
+# A pinned model this close to ρ, relative to ‖ρ‖ and the distances of all models, is tried as the value of ρ.
+_CLOSE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def _certificate(point: Point, *, rigorous: bool) -> Certificate:
     else:
         bounds, gradient = _smooth_bounds(point, np.zeros(point.problem.n_users, dtype=bool))
         residual = float(gradient.high)
+        if type(point.problem.reg) is SmoothL2 and not np.isfinite(bounds.distance):
+            bounds = _first_finite(point, (_smooth_dual,)).merged(bounds)
     kind = bounds.kind
     if type(point.problem.loss) not in (LeastSquares, Logistic, Multinomial):
         kind += ", own loss taken as convex"
@@ -452,26 +455,41 @@ def _secular_root(s: float, copies: float, steep: Array, flat: Array, b: Array) 
 
 
 def _l2_bounds(point: Point) -> _Bounds:
-    """Bounds at x, and at the point near x whose nearly tied models are tied."""
+    """Bounds at x, and at the point x' near it whose nearly tied models are tied."""
     bounds = _l2_bounds_at(point)
-    sizes, z = point.gradients.norms(), point.differences.norms()
-    close = z.high <= _NEARLY_TIED * (norms(point.rho) + norms(point.thetas))
-    idle = _idle(point)
-    snapped = point.free & ~_tied(point) & (idle | (close & (sizes.high < point.problem.reg.lam)))
-    if not snapped.any():
+    rho, thetas = _snapped(point)
+    moved = point.moved(rho, thetas)
+    steps = type(point.differences).difference(point.thetas, thetas).norms()
+    step_rho = type(point.differences).difference(point.rho, rho).norms()
+    if not (np.any(steps.high[point.free] > TINY) or step_rho.high > TINY):
         return bounds
-    # F at x exceeds F there by at most (‖∇L_n‖ + λ)‖z_n‖ for each, as F is convex.
-    moved = _l2_bounds_at(point.moved(point.rho, np.where(snapped[:, None], point.rho, point.thetas)))
-    shift = (z * z)[snapped].total().sqrt()
-    lift = ((sizes + point.problem.reg.lam) * z)[snapped].total()
+    shift = ((steps * steps).total() + step_rho * step_rho).sqrt()
+    # F is convex, so F(x) - F(x') is at most ξᵀ(x - x') for a subgradient ξ at x.
+    forces = _forces(point)
+    lift = ((point.gradients - forces.pulls).norms() * steps).total() + forces.unbalanced * step_rho
+    near = _l2_bounds_at(moved)
     return bounds.merged(
         replace(
-            moved,
-            distance=float((shift + moved.distance).high),
-            theta=float((shift + moved.theta).high),
-            gap=float((lift + moved.gap).high),
+            near,
+            distance=float((shift + near.distance).high),
+            theta=float((shift + near.theta).high),
+            gap=float((lift + near.gap).high),
         )
     )
+
+
+def _snapped(point: Point) -> tuple[Array, Array]:
+    """ρ at a pinned model that is close to it, and at ρ the models that belong there, as ‖∇L_n(ρ)‖ < λ certainly."""
+    rho, apart = point.rho, norms(point.rho - point.thetas)
+    scale = norms(rho) + np.max(apart, initial=0.0)
+    close_pins = np.flatnonzero(~point.free & (apart <= _CLOSE * scale))
+    if len(close_pins):
+        rho = point.thetas[close_pins[np.argmin(apart[close_pins])]]
+    apart = norms(rho - point.thetas)
+    # The product is 0 for users without any loss, who belong at ρ from anywhere.
+    rise = np.where(apart > 0, point.smoothness(np.arange(point.problem.n_users)) * apart, 0.0)
+    belongs = point.free & (norms(point.gradients.rounded()) + rise < point.problem.reg.lam)
+    return rho, np.where(belongs[:, None], rho, point.thetas)
 
 
 def _tied(point: Point) -> Array:
@@ -488,12 +506,18 @@ def _l2_bounds_at(point: Point) -> _Bounds:
     bounds, _ = _smooth_bounds(point, tied)
     if np.isfinite(bounds.distance) and _all_have_slack(point, tied, bounds.distance):
         return bounds
-    if np.any(_idle(point) & ~tied):
-        return _Bounds()
+    return _first_finite(point, (_pinned_or_tied_with_slack, _two_models, _one_parameter, _repaired_dual))
+
+
+def _first_finite(point: Point, arguments: tuple[Callable[[Point, Curvature], _Bounds], ...]) -> _Bounds:
+    """The best bounds of several arguments, at the first radius that gives a finite distance."""
     best = _Bounds()
+    # Users without any loss follow ρ, so they are left out of the dual argument; their models must be at ρ.
+    if np.any(_idle(point) & np.any(point.thetas != point.rho, axis=1)):
+        return best
     for radius in point.radii:
         curvature = point.curvature(radius)
-        for argument in (_pinned_or_tied_with_slack, _two_models, _one_parameter, _repaired_dual):
+        for argument in arguments:
             best = best.merged(argument(point, curvature))
         if np.isfinite(best.distance):
             break
@@ -693,6 +717,44 @@ def _repaired_dual(point: Point, curvature: Curvature) -> _Bounds:
         return Interval(np.min(bounds.high))
 
     return _dual_bounds(point, curvature, lacks, excess, "dual", by_slack)
+
+
+def _smooth_dual(point: Point, curvature: Curvature) -> _Bounds:
+    r"""The dual argument for smooth-ℓ2, whose conjugate is :math:`R^*(u) = -\sqrt{\lambda^2 - \|u\|^2}`.
+
+    Here s_n(z) = R(z) - u_nᵀz + R*(u_n) >= 0, for u_n = ∇R(z_n) - w_n q with weights w_n that sum to 1 and
+    q = Σ∇R(z_n) + slope.  R* curves by at most c_n = λ²/(λ² - max‖u‖²)^(3/2), so s_n(z_n) <= c_n‖w_n q‖²/2, and s_n
+    is 0 at a point within c_n‖w_n q‖ of z_n.  By convexity s_n(z_n*) <= τ keeps z_n* within t of that point if
+    t²λ/(2(1 + (‖z_n‖ + c_n‖w_n q‖ + t)²)^(3/2)) > τ; and in any case (λ - ‖u_n‖)‖z_n*‖ <= τ + λ.
+    """
+    lam, idle = point.problem.reg.lam, _idle(point)
+    pulls = _pulls(point)
+    missing = (pulls.total() + point.vectors(point.problem.slope)).norms()
+    weights = np.where(idle, 0.0, np.maximum(_stiffness(point, 0.0).along, 0.0))
+    if not np.sum(weights) > 0:
+        return _Bounds()
+    shares = missing * (Interval(weights) / Interval(weights).total())
+    reach = pulls.norms() + shares
+    if not np.all(reach < lam):
+        return _Bounds()
+    room = (lam - reach) * (lam + reach)
+    bend = lam * lam / (room * room.sqrt())
+    excess = (0.5 * bend * shares * shares)[~idle].total()
+    lacks = (point.gradients - pulls).norms() + shares
+    z = point.differences.norms()
+    moved = bend * shares
+
+    def by_growth(steps: Interval, rest: Interval) -> Interval:
+        t, tau = np.zeros(point.problem.n_users), float(rest.high)
+        for _ in range(40):
+            t = np.sqrt(2.0 * tau * (1.0 + (z.high + moved.high + t) ** 2) ** 1.5 / lam) * (1.0 + 1e-6)
+        far = (z + moved + t) * (z + moved + t) + 1.0
+        near = np.where(0.5 * Interval(t) * t * lam / (far * far.sqrt()) > tau, (moved + t).high, np.inf)
+        anywhere = (z + (rest + lam) / (lam - reach)).high
+        bounds = (steps + np.minimum(near, anywhere)).high
+        return Interval(np.min(bounds[~idle]))
+
+    return _dual_bounds(point, curvature, lacks, excess, "dual", by_growth)
 
 
 def _l2_residual(point: Point) -> float:

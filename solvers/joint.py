@@ -6,6 +6,7 @@ problem                          method
 least squares, ℓ2²               closed form: Cholesky factors, one d × d system (``"closed_form"``)
 least squares, ℓ2, smooth-ℓ2     Newton on ρ, local models by secular equations (``"secular"``)
 any other loss, ℓ2²              Newton on the joint arrowhead system (``"newton"``)
+K classes, ℓ2², large            Newton with conjugate gradients, no Hessian formed (``"newton_cg"``)
 any other loss, ℓ2, smooth-ℓ2    Newton with the regularizer kept exact: each step is a ``"secular"`` problem
 your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
 ===============================  =============================================================================
@@ -22,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from solvers import _kernels as kernels
+from solvers import large
 from solvers._parallel import over_users
 from solvers.dense import dense_newton
-from solvers.existence import flat_directions, recession, unbounded_tilt
+from solvers.existence import flat_directions, recession, unbounded_tilt, used_rows
 from solvers.newton import newton
-from solvers.optimality import Optimality, gradient_at_zero, local_gradients, optimality
+from solvers.optimality import Optimality, gradient_at_zero, local_gradients, margins, optimality
 from solvers.quadratic import (
     EigenModels,
     Models,
@@ -44,7 +46,7 @@ from theory import L2, AssumptionError, LeastSquares, Problem, ShapeError, Solve
 from theory.arrays import Array, as_positive
 from theory.regularizers import norms
 
-METHODS = ("auto", "closed_form", "secular", "newton", "dense")
+METHODS = ("auto", "closed_form", "secular", "newton", "newton_cg", "dense")
 
 
 def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", throw: bool = True) -> Solution:
@@ -116,6 +118,8 @@ def _choose(problem: Problem, method: str) -> str:
         allowed = ("dense",)
     elif isinstance(problem.loss, LeastSquares):
         allowed = ("closed_form", "secular", "dense") if isinstance(problem.reg, SquaredL2) else ("secular", "dense")
+    elif large.fits(problem):
+        allowed = ("newton_cg", "newton", "dense") if large.is_large(problem) else ("newton", "newton_cg", "dense")
     else:
         allowed = ("newton", "dense")
     if isinstance(problem.reg, L2):
@@ -161,6 +165,7 @@ def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
         "closed_form": _closed_form,
         "secular": _secular,
         "newton": _newton,
+        "newton_cg": _newton_cg,
         "dense": _dense,
     }
     reached = run[method](problem, ridge)
@@ -188,20 +193,34 @@ def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
 
 
 def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
-    """Return what rounding ρ and θ to float64 can do to the forces between them: no point has a smaller residual.
+    """Return what one rounding of each number that enters the gradient can do to it: no point has a smaller residual.
 
-    It matters where the models are far from 0 and close to each other (large λ, tiny ν, a reported gradient).
+    It matters where the models are far from 0 and close to each other (large λ, tiny ν, a reported gradient), and
+    where ∇Loss(0, 0) itself is nothing but rounding (labels that cancel).
     """
-    if not is_built_in(problem.reg):
+    sizes = norms(thetas)
+    forces = 2.0 * problem.nu * float(np.sum(sizes)) + _data_rounding(problem, thetas)
+    if is_built_in(problem.reg):
+        lam, apart = problem.reg.lam, norms(rho - thetas)
+        if isinstance(problem.reg, SquaredL2):
+            stiffness = np.full_like(apart, 2.0 * lam)
+        elif isinstance(problem.reg, L2):
+            # Not next to the kink, where rounding turns the whole force around: a model there must be tied to ρ.
+            stiffness = np.divide(lam, apart, out=np.zeros_like(apart), where=apart > 1e-8 * norms(rho))
+        else:
+            stiffness = lam / np.hypot(1.0, apart)
+        forces += float(np.sum(stiffness * (norms(rho) + sizes)))
+    return float(np.finfo(np.float64).eps * forces)
+
+
+def _data_rounding(problem: Problem, thetas: Array) -> float:
+    """Return Σ_i ‖Q_i‖ times the magnitude of the two terms that cancel in φ'(m_i, a_i)."""
+    rows = used_rows(problem)
+    if rows.size == 0:
         return 0.0
-    lam, apart = problem.reg.lam, norms(rho - thetas)
-    if isinstance(problem.reg, SquaredL2):
-        stiffness = np.full_like(apart, 2.0 * lam)
-    elif isinstance(problem.reg, L2):
-        stiffness = np.divide(lam, apart, out=np.zeros_like(apart), where=apart > 0)
-    else:
-        stiffness = lam / np.hypot(1.0, apart)
-    return float(np.finfo(np.float64).eps * np.sum(stiffness * (norms(rho) + norms(thetas))))
+    labels = problem.stack.labels[rows]
+    slopes = np.abs(problem.loss.dphi(margins(problem, thetas)[rows], labels)) + np.abs(labels)
+    return float(norms(problem.stack.Q[rows]) @ norms(slopes.reshape(rows.size, -1)))
 
 
 # Below these relative residuals a refinement cannot gain enough to pay.
@@ -302,3 +321,7 @@ def _dense(problem: Problem, ridge: Ridge) -> _Reached:
 
 def _newton(problem: Problem, ridge: Ridge) -> _Reached:
     return _Reached(*newton(problem, ridge))
+
+
+def _newton_cg(problem: Problem, ridge: Ridge) -> _Reached:
+    return _Reached(*large.newton_cg(problem))

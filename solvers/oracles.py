@@ -137,7 +137,7 @@ def cvxpy_minimum(problem: Problem, *, accuracy: float = 1e-8, reduce: bool = Tr
     return OracleSolution(
         rho=frozen(rho),
         thetas=frozen(thetas),
-        value=program.unit * _value(program.minimization).item() + program.constant,
+        value=program.scale**2 * _value(program.minimization).item() + program.constant,
         status=status,
     )
 
@@ -231,7 +231,7 @@ class _Variables:
         K, d, P = problem.loss.n_outputs, problem.query_dim, problem.dim
         maps = []
         for k in range(K):
-            padded = [sparse.csr_array((np.asarray(Q).shape[0], P), dtype=float).tolil() for Q, _ in blocks]
+            padded = [np.zeros((len(Q), P)) for Q, _ in blocks]
             for matrix, (Q, _) in zip(padded, blocks, strict=True):
                 matrix[:, k * d : (k + 1) * d] = Q
             maps.append(sparse.csr_array(sparse.block_diag(padded)) if padded else sparse.csr_array((0, P)))
@@ -260,39 +260,37 @@ class _Variables:
 
 
 class _Program(_Variables):
-    """Minimize (Loss - constant)/unit over the models divided by ``scale``."""
+    """Minimize (Loss - constant)/s² over the models divided by s, the ``scale``."""
 
     def __init__(self, problem: Problem, *, reduce: bool) -> None:
         super().__init__(problem)
         maps, answers = self.data(reduce)
         pinned = np.array([*problem.pinned.values()]).reshape(-1, problem.dim)
-        self.scale, self.unit = self._choose_scale(answers, pinned)
+        self.scale = self._choose_scale(answers, pinned)
         self.constant = problem.nu * float(np.sum(pinned**2)) + _dropped_by_reduction(problem, reduce)
         terms = [self._local(maps, answers), self._regularization(pinned / self.scale)]
-        terms.append((problem.slope * (self.scale / self.unit)) @ self.rho)
+        terms.append((problem.slope / self.scale) @ self.rho)
         self.minimization = cp.Problem(cp.Minimize(cp.sum(cp.hstack([term for term in terms if term is not None]))))
 
-    def _choose_scale(self, answers: Array, pinned: Array) -> tuple[float, float]:
+    def _choose_scale(self, answers: Array, pinned: Array) -> float:
         # Clarabel's gap is relative to the loss, so one outlier of 1e4 in the answers would cost eight digits.
-        # Least squares is homogeneous: dividing models and answers by s divides the loss by s².  The other losses
-        # are not, and have no large answers.
+        # Least squares, ν‖θ‖² and ℓ2² are homogeneous: with models and answers divided by s they are divided by s².
+        # The other losses are not, and have no large answers.
         if not isinstance(self.problem.loss, LeastSquares):
-            return 1.0, 1.0
-        s = max(1.0, float(np.max(np.abs(answers), initial=0.0)), float(np.max(np.abs(pinned), initial=0.0)))
-        return s, s * s
+            return 1.0
+        return max(1.0, float(np.max(np.abs(answers), initial=0.0)), float(np.max(np.abs(pinned), initial=0.0)))
 
     def _local(self, maps: list[sparse.csr_array], answers: Array) -> Any:
         """Σ_n ν‖θ_n‖² + Σ_i φ over the free users, or None if there is no free user."""
         if self.free.size == 0:
             return None
-        factor = self.scale**2 / self.unit
-        total = factor * self.problem.nu * cp.sum_squares(self.models)
+        total = self.problem.nu * cp.sum_squares(self.models)
         if maps[0].shape[0] == 0:
             return total
         m = self.margins(maps)
         loss = self.problem.loss
         if isinstance(loss, LeastSquares):
-            return total + 0.5 * factor * cp.sum_squares(m - answers / self.scale)
+            return total + 0.5 * cp.sum_squares(m - answers / self.scale)
         if isinstance(loss, Logistic):
             return total + cp.sum(cp.logistic(-cp.multiply(answers, m)))
         # Rows of label probabilities sum to 1 only up to rounding; Problem weighs the log-partition by the sum.
@@ -305,11 +303,11 @@ class _Program(_Variables):
         if z is None:
             return None
         if isinstance(reg, SquaredL2):
-            return (reg.lam * self.scale**2 / self.unit) * cp.sum_squares(z)
+            return reg.lam * cp.sum_squares(z)
         if isinstance(reg, SmoothL2):
             # √(1 + ‖z‖²) is the norm of z with a coordinate 1 put before it.
             z = cp.hstack([np.full((z.shape[0], 1), 1.0 / self.scale), z])
-        return (reg.lam * self.scale / self.unit) * cp.sum(cp.norm(z, 2, axis=1))
+        return (reg.lam / self.scale) * cp.sum(cp.norm(z, 2, axis=1))
 
 
 class _Recession(_Variables):

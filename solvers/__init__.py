@@ -1,16 +1,55 @@
 """Exact global minima, with certificates."""
 
+from solvers.chain import (
+    Poisoning,
+    PredictedLimit,
+    Reach,
+    ReportedModel,
+    RoundTrip,
+    counter_gradient_limit,
+    poison,
+    poison_by_sampling,
+    reach,
+    reported_model,
+    round_trip,
+)
 from solvers.joint import minimize
+from solvers.learners import Personalized
 from solvers.local import honest_gradient, local_minima
+from solvers.path import minimize_path
 from solvers.result import Certificate, Direction, MinimizerSet, Solution, Status
+from solvers.streaming import StreamedSolution, UserBlock, minimize_stream, parquet_users
+from solvers.trajectory import Trajectory, federated_descent
+from theory.pac import PacVerdict, gradient_pac
 
 __all__ = [
     "Certificate",
     "Direction",
     "MinimizerSet",
+    "PacVerdict",
+    "Personalized",
+    "Poisoning",
+    "PredictedLimit",
+    "Reach",
+    "ReportedModel",
+    "RoundTrip",
     "Solution",
     "Status",
+    "StreamedSolution",
+    "Trajectory",
+    "UserBlock",
+    "counter_gradient_limit",
+    "federated_descent",
+    "gradient_pac",
     "honest_gradient",
     "local_minima",
     "minimize",
+    "minimize_path",
+    "minimize_stream",
+    "parquet_users",
+    "poison",
+    "poison_by_sampling",
+    "reach",
+    "reported_model",
+    "round_trip",
 ]

@@ -7,8 +7,8 @@ alone, through the margins Uz, and the equation falls into two:
 .. math:: \sum_i (e_{A_i} - p_i) z_i^T = W V\,\mathrm{diag}(\sigma), \qquad
           \sum_i (e_{A_i} - p_i) q_i^T = W (I - VV^T).
 
-The second is linear in the q_i: its least-norm solution.  The first has (K - 1) r equations whatever d is.  It is solved
-for J groups of equal points with counts n_j:
+The second is linear in the q_i: its least-norm solution.  The first has (K - 1) r equations whatever d is.  It is
+solved for J groups of equal points with counts n_j:
 
 1. relaxed: real counts, least total, by sequential quadratic programming; groups are added where the multipliers X of
    the equation say that a point pays more than it costs, (e_a - p(z))ᵀXz > 1;
@@ -30,8 +30,8 @@ from scipy.special import softmax
 
 from theory import AssumptionError, SolverError, UserDataset
 from theory.arrays import Array
-from theory.poisoning import Demand, class_bound, least_points
 from theory.losses import Multinomial
+from theory.poisoning import Demand, class_bound, least_points
 from theory.regularizers import norms
 
 # Directions of the model below this fraction of its size are left out; class sums within it of W count as 0.
@@ -273,9 +273,7 @@ def _paying_points(core: _Core, labels: np.ndarray, counts: Array, z: Array) -> 
     return np.array(new_labels, dtype=np.int64), np.array(new_z).reshape(len(new_labels), r)
 
 
-def _rounded(
-    core: _Core, labels: np.ndarray, counts: Array, z: Array, least: int
-) -> tuple[np.ndarray, Array, Array]:
+def _rounded(core: _Core, labels: np.ndarray, counts: Array, z: Array, least: int) -> tuple[np.ndarray, Array, Array]:
     """Integer counts close to the real ones, and z for which the equation holds."""
     solved = None
     whole = np.ceil(counts - 1e-9)

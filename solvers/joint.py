@@ -49,7 +49,14 @@ from theory.regularizers import norms
 METHODS = ("auto", "closed_form", "secular", "newton", "newton_cg", "dense")
 
 
-def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", throw: bool = True) -> Solution:
+def minimize(
+    problem: Problem,
+    *,
+    tol: float = 1e-10,
+    method: str = "auto",
+    throw: bool = True,
+    start: tuple[Array, Array] | None = None,
+) -> Solution:
     r"""Return the global minimum (ρ*, θ*) of the loss.
 
     .. math:: \min_{\rho,\vec\theta}\ \sum_n \mathcal L_n(\theta_n) + \sum_n \mathcal R(\rho, \theta_n) + \rho^T g
@@ -63,6 +70,8 @@ def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", thro
         One of :data:`METHODS`; ``"auto"`` chooses by loss and regularizer (see the module's table).
     throw : bool
         Raise :class:`SolverError` where no minimum was reached (the error carries the solution), or return.
+    start : ((P,), (N, P)), optional
+        Where ``"newton"`` and ``"newton_cg"`` start, for example a neighbouring minimum; the others need no start.
 
     Returns
     -------
@@ -100,8 +109,14 @@ def minimize(problem: Problem, *, tol: float = 1e-10, method: str = "auto", thro
     if direction is not None:
         solution = _without_minimum(problem, direction, method)
     else:
-        solution = _solve(problem, tol, method, flat)
-    if throw and not solution.status.is_minimum:
+        reached = _run(problem, method, flat, start)
+        solution = finish(problem, reached, tol, method, flat)
+    return checked(solution, tol) if throw else solution
+
+
+def checked(solution: Solution, tol: float) -> Solution:
+    """Return ``solution`` if it is a minimum; raise :class:`SolverError` with it if not."""
+    if not solution.status.is_minimum:
         raise SolverError(_explain(solution, tol), solution)
     return solution
 
@@ -143,7 +158,7 @@ _Refine = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Reached:
+class Reached:
     """Where a method stopped: models, iterations, and ‖∇Loss(0, 0)‖, to which residuals are relative.
 
     ``refine(rho, thetas, gradients, pulls)`` solves once more with the gradients taken from the data, which are
@@ -159,16 +174,22 @@ class _Reached:
     refine_singular: _Refine | None = None
 
 
-def _solve(problem: Problem, tol: float, method: str, flat: Array) -> Solution:
+def _run(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None) -> Reached:
     ridge = Ridge(problem, flat)
-    run: dict[str, Callable[[Problem, Ridge], _Reached]] = {
-        "closed_form": _closed_form,
-        "secular": _secular,
-        "newton": _newton,
-        "newton_cg": _newton_cg,
-        "dense": _dense,
-    }
-    reached = run[method](problem, ridge)
+    if method == "closed_form":
+        return _closed_form(problem, ridge)
+    if method == "secular":
+        return _secular(problem, ridge)
+    if method == "dense":
+        return _dense(problem, ridge)
+    begin = None if start is None else problem._check_point(*start)
+    if method == "newton":
+        return Reached(*newton(problem, ridge, begin))
+    return Reached(*large.newton_cg(problem, begin))
+
+
+def finish(problem: Problem, reached: Reached, tol: float, method: str, flat: Array) -> Solution:
+    """Refine what a method reached, see whether the minimizer is a set, and judge the residual."""
     rho, thetas, gradients, residual = _refined(problem, reached)
     minimizers: MinimizerSet | None = None
     if len(flat):
@@ -228,7 +249,7 @@ _REFINE_ABOVE = 3e-15
 _REFINE_SINGULAR_ABOVE = 1e-13
 
 
-def _refined(problem: Problem, reached: _Reached) -> tuple[Array, Array, Array, Optimality]:
+def _refined(problem: Problem, reached: Reached) -> tuple[Array, Array, Array, Optimality]:
     """Refine while that at least halves the residual; return ρ, θ, ∇L_n(θ_n) and the residual."""
     rho, thetas = reached.rho, reached.thetas
     gradients = local_gradients(problem, thetas)
@@ -254,7 +275,7 @@ def _without_minimum(problem: Problem, direction: Direction, method: str) -> Sol
     return Solution(problem, rho, thetas, Status.NO_MINIMUM, stats, direction)
 
 
-def _closed_form(problem: Problem, ridge: Ridge) -> _Reached:
+def _closed_form(problem: Problem, ridge: Ridge) -> Reached:
     """Least squares with ℓ2²: the stationarity conditions are linear (Cholesky, then one d × d system)."""
     start, stop = rows_of_free(problem)
     lam, anchors = problem.reg.lam, anchors_of(problem)
@@ -262,7 +283,7 @@ def _closed_form(problem: Problem, ridge: Ridge) -> _Reached:
     if ridge.is_zero:
         factors = least_squares_factors(problem.stack.Q, problem.stack.labels, start, stop, shift)
     else:
-        H, b = _normal_equations(problem, start, stop)
+        H, b = normal_equations(problem, start, stop)
         ridge.add_to(H)
         factors = quadratic_factors(H, b, shift)
     gradient = anchors.slope - 2.0 * lam * anchors.models.sum(axis=0)
@@ -274,10 +295,10 @@ def _closed_form(problem: Problem, ridge: Ridge) -> _Reached:
         drho, dthetas = squared_l2_refinement(factors, lam, n_pins, pulls.sum(axis=0) + problem.slope, local)
         return rho + drho, assemble(problem, thetas[free] + dthetas)
 
-    return _Reached(rho, assemble(problem, thetas), 1, gradient_at_zero(problem, factors.b), refine)
+    return Reached(rho, assemble(problem, thetas), 1, gradient_at_zero(problem, factors.b), refine)
 
 
-def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
+def normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
     stack, size = problem.stack, problem.dim
     H, b = np.empty((len(start), size, size)), np.empty((len(start), size))
     over_users(
@@ -287,10 +308,10 @@ def _normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> 
     return H, b
 
 
-def _secular(problem: Problem, ridge: Ridge) -> _Reached:
+def _secular(problem: Problem, ridge: Ridge) -> Reached:
     """Least squares with any regularizer: the local models eliminated exactly, Newton on ρ."""
     start, stop = rows_of_free(problem)
-    H, b = _normal_equations(problem, start, stop)
+    H, b = normal_equations(problem, start, stop)
     ridge.add_to(H)
     anchors, free = anchors_of(problem), problem.free
     models = Models(H, 2.0 * problem.nu, np.zeros_like(b), -b)
@@ -301,7 +322,7 @@ def _secular(problem: Problem, ridge: Ridge) -> _Reached:
         again, _ = minimize_models(replace(models, center=center, slope=slope), problem.reg, anchors, rho)
         return again.rho, assemble(problem, again.thetas)
 
-    return _Reached(
+    return Reached(
         point.rho,
         assemble(problem, point.thetas),
         iterations,
@@ -313,15 +334,7 @@ def _secular(problem: Problem, ridge: Ridge) -> _Reached:
     )
 
 
-def _dense(problem: Problem, ridge: Ridge) -> _Reached:
+def _dense(problem: Problem, ridge: Ridge) -> Reached:
     scale = gradient_at_zero(problem)
     rho, thetas, iterations = dense_newton(problem, ridge.matrix if not ridge.is_zero else None, scale)
-    return _Reached(rho, thetas, iterations, scale)
-
-
-def _newton(problem: Problem, ridge: Ridge) -> _Reached:
-    return _Reached(*newton(problem, ridge))
-
-
-def _newton_cg(problem: Problem, ridge: Ridge) -> _Reached:
-    return _Reached(*large.newton_cg(problem))
+    return Reached(rho, thetas, iterations, scale)

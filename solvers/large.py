@@ -212,14 +212,18 @@ def _inverse(M: Array, shift: float) -> np.ndarray:
     return np.tril(inverse) + np.tril(inverse, -1).T
 
 
-def newton_cg(problem: Problem) -> tuple[Array, Array, int, float]:
+def newton_cg(problem: Problem, start: tuple[Array, Array] | None = None) -> tuple[Array, Array, int, float]:
     """Return ρ (P,), θ (N, P), the number of Newton steps and ‖∇Loss(0, 0)‖."""
     loss = _Loss(problem)
     theta = np.zeros(loss.shape)
     value, gradient, probabilities = loss.evaluate(theta)
     scale = max(float(np.linalg.norm(gradient)), 1e-300)
+    if start is not None:
+        free = start[1][problem.free].reshape(-1, loss.K, problem.query_dim)
+        theta = np.ascontiguousarray(free[:, :, loss.queries.columns])
+        value, gradient, probabilities = loss.evaluate(theta)
     preconditioner, age = _Preconditioner(loss, probabilities), 0
-    size, forcing, last_length, iterations = 1.0, 0.25, 1.0, 0
+    size, forcing, last_length, iterations = float(np.linalg.norm(gradient)) / scale, 0.25, 1.0, 0
     while iterations < _MAX_ITERATIONS and size > _FLOOR:
         iterations += 1
         step, n_cg = _conjugate_gradients(loss, probabilities, gradient, preconditioner, forcing)

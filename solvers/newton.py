@@ -33,13 +33,17 @@ class _State:
     residual: float
 
 
-def newton(problem: Problem, ridge: Ridge) -> tuple[Array, Array, int, float]:
+def newton(
+    problem: Problem, ridge: Ridge, start: tuple[Array, Array] | None = None
+) -> tuple[Array, Array, int, float]:
     """Return ρ, θ (N, P), the number of iterations and ‖∇Loss(0, 0)‖."""
     scale, anchors = gradient_at_zero(problem), anchors_of(problem)
     n_free = int(problem.free.sum())
     workspace = np.empty((n_free, problem.dim, problem.dim))
     rho = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(problem.dim)
     thetas = assemble(problem, np.zeros((n_free, problem.dim)))
+    if start is not None:
+        rho, thetas = start
     state = _evaluate(problem, rho, thetas, scale, 2, workspace)
     iteration, exact = 0, False
     while iteration < _MAX_ITERATIONS and state.residual > _FLOOR:

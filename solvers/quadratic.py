@@ -430,6 +430,11 @@ def _back_substitute(factors: Factors, stiffness: float, drho: Array, fixed: Arr
     return dthetas, total - (len(dthetas) + n_pins) * drho - fixed
 
 
+def solve_reduced(factors: Factors, pull: Array) -> tuple[Array, Array]:
+    """Return K_n⁻¹(b_n + pull) for each user (N, P), and their sum (P,)."""
+    return _back_substituted(factors.L, factors.b, pull)
+
+
 def _back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
     """Return K_n⁻¹(b_n + pull) for each user, and their sum."""
     n, size = b.shape

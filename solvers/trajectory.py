@@ -14,7 +14,7 @@ logistic, K classes           Newton's method from the models of the last round,
 a loss of your own            :func:`solvers.local_minima`                                          a Newton solve
 ============================  ====================================================================  ==============
 
-All are exact (to rounding).  ``local="step"`` keeps the local models and moves each by one gradient step a round instead.
+All are exact (to rounding).  ``local="step"`` keeps the local models instead, and moves each by one gradient step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import scipy.linalg
@@ -31,11 +31,18 @@ from solvers import _kernels as kernels
 from solvers._parallel import over_users
 from solvers.local import local_minima
 from solvers.optimality import local_gradients
-from solvers.quadratic import KINDS, Anchors, EigenModels, Models, reduce_to_rho
+from solvers.quadratic import KINDS, Anchors, BuiltIn, EigenModels, Models, reduce_to_rho
 from theory import L2, AssumptionError, LeastSquares, Logistic, Multinomial, Problem, ShapeError, SquaredL2
 from theory.arrays import Array, as_count, as_index, as_positive, as_vector, frozen
 from theory.attacks import Attack, View
-from theory.dynamics import GradientStep, ServerRule, admissible_step, honest_smoothness, is_plausible
+from theory.dynamics import (
+    GradientStep,
+    ServerRule,
+    admissible_step,
+    honest_smoothness,
+    is_plausible,
+    regularizer_smoothness,
+)
 from theory.regularizers import norms
 
 Rates = float | Sequence[float] | Array | Callable[[int], float]
@@ -188,19 +195,20 @@ def _run(
     stop: float | None,
 ) -> Trajectory:
     nothing = frozen(np.zeros(problem.dim))
-    state, view, ignored, diverged, largest, still = rule.start(problem.dim), None, 0, False, 0.0, 0
+    state, ignored, diverged, largest, still = rule.start(problem.dim), 0, False, 0.0, 0
+    known: tuple[Array, float, Array] | tuple[()] = ()
+    answered = 0
     for t in range(n_rounds):
         eta = rate(t)
         largest = max(largest, eta)
         total = honest(rho, eta)
         report = nothing
         if attack is not None:
-            view = View(t, rho, eta, *((view.rho, view.eta, used) if view is not None else ()))
-            report = _checked_report(attack, view, problem.dim)
+            report = _checked_report(attack, View(t, rho, eta, *known), problem.dim)
             if not is_plausible(report, problem.reg):
                 ignored += 1
                 report = frozen(np.asarray(problem.reg.project(report))) if project else nothing
-            used = report
+            known = (rho, eta, report)
         record.keep(t, rho, report if attack is not None else None, total)
         following, state = rule.step(state, rho, total + report, eta)
         following = frozen(np.asarray(following))
@@ -208,12 +216,12 @@ def _run(
             diverged = True
             break
         moved = float(norms(following - rho)) if stop is not None else math.inf
-        rho = following
+        rho, answered = following, t + 1
         if stop is not None:
             still = still + 1 if moved <= stop * max(1.0, float(norms(rho))) else 0
             if still == 2:
                 break
-    record.finish(t + 1 if n_rounds and not diverged else t if n_rounds else 0, rho)
+    record.finish(answered, rho)
     L = honest.smoothness()
     limit = admissible_step(L) if math.isfinite(L) else 0.0
     return Trajectory(*record.arrays(), honest.thetas(rho), ignored, diverged, limit, largest)
@@ -364,7 +372,7 @@ class AffineSum:
 
 def affine_honest_sum(others: Problem) -> AffineSum:
     """Return F(ρ) = Mρ - c of all users of ``others`` (least squares, ℓ2²); N P³ flops."""
-    lam, size = others.reg.lam, others.dim
+    lam, size = cast(SquaredL2, others.reg).lam, others.dim
     M, c = np.zeros((size, size)), -np.array(others.slope)
     H, b = _normal_equations(others)
     diagonal = np.arange(size)
@@ -406,7 +414,7 @@ class _Secular:
         self.anchors = Anchors(np.array(pins).reshape(len(pins), others.dim), np.array(others.slope))
 
     def __call__(self, rho: Array, eta: float) -> Array:
-        return reduce_to_rho(self.models, self.others.reg, self.anchors, rho, order=0).gradient
+        return reduce_to_rho(self.models, cast(BuiltIn, self.others.reg), self.anchors, rho, order=0).gradient
 
     def thetas(self, rho: Array) -> Array:
         return local_minima(self.others, rho)[0]
@@ -414,7 +422,7 @@ class _Secular:
     def smoothness(self) -> float:
         if isinstance(self.others.reg, L2) and self.others.pinned:
             return math.inf
-        stiffness = math.inf if isinstance(self.others.reg, L2) else self.others.reg.lam
+        stiffness = regularizer_smoothness(self.others.reg)
         largest = self.models.beta.max(axis=1, initial=0.0)
         parallel = largest if math.isinf(stiffness) else largest * stiffness / (largest + stiffness)
         return float(parallel.sum() + len(self.anchors.models) * (stiffness if self.others.pinned else 0.0))
@@ -433,7 +441,7 @@ class _Followed:
         self.flops = (self.rows[1] - self.rows[0]) * 2.0 * others.dim**2 + float(others.dim) ** 3
 
     def __call__(self, rho: Array, eta: float) -> Array:
-        problem, reg = self.others, self.others.reg
+        problem, reg = self.others, cast(BuiltIn, self.others.reg)
         status = over_users(
             lambda _, a, b: kernels.followed_minima(
                 problem.stack.Q, self.labels, *self.rows, 2.0 * problem.nu, rho, reg.lam, KINDS[type(reg)],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ Array = NDArray[np.float64]
 
 _SHAPES = {0: "a scalar", 1: "a one-dimensional array", 2: "a two-dimensional array", 3: "a three-dimensional array"}
 
+AnyArray = TypeVar("AnyArray", bound=np.ndarray)
 
-def frozen(array: Array) -> Array:
+
+def frozen(array: AnyArray) -> AnyArray:
     """Mark ``array`` read-only and return it."""
     array.flags.writeable = False
     return array
@@ -59,10 +61,12 @@ def as_array(value: Any, name: str, ndim: int, shape: tuple[int | None, ...] | N
         raise ShapeError(name, f"{expected} of real numbers", f"dtype {raw.dtype}")
     if raw.ndim != ndim:
         raise ShapeError(name, expected, f"shape {raw.shape}")
-    if shape is not None and any(want is not None and want != have for want, have in zip(shape, raw.shape, strict=True)):
+    if shape is not None and any(want not in (None, have) for want, have in zip(shape, raw.shape, strict=True)):
         raise ShapeError(name, expected, f"shape {raw.shape}")
-    is_frozen = raw.dtype == np.float64 and raw.flags.c_contiguous and not raw.flags.writeable
-    array = raw if is_frozen else frozen(np.array(raw, dtype=np.float64, order="C"))
+    is_ready = raw.dtype == np.float64 and raw.flags.c_contiguous and _nobody_can_write(raw)
+    with np.errstate(over="ignore"):
+        # A number beyond the range of float64 becomes infinite here, and is refused below.
+        array = raw if is_ready else frozen(np.array(raw, dtype=np.float64, order="C"))
     _refuse_non_finite(array, name)
     return array
 
@@ -107,10 +111,22 @@ def as_index(value: Any, name: str, size: int) -> int:
     return int(value)
 
 
+def dimensions(value: Any) -> int | None:
+    """Return the number of dimensions of ``value``, or None if it is not an array (rows of several lengths, say)."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return None
+
+
 def _as_real(value: Any, name: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.floating, np.integer)):
         raise ShapeError(name, "a real number", repr(value))
-    return float(value)
+    number: Any = value
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _describe(ndim: int, shape: tuple[int | None, ...] | None) -> str:
@@ -119,6 +135,16 @@ def _describe(ndim: int, shape: tuple[int | None, ...] | None) -> str:
         return text
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"{text} of shape ({sizes}{',' if ndim == 1 else ''})"
+
+
+def _nobody_can_write(array: np.ndarray) -> bool:
+    """Whether neither ``array`` nor an array that it is a view of is writeable."""
+    view: Any = array
+    while isinstance(view, np.ndarray):
+        if view.flags.writeable:
+            return False
+        view = view.base
+    return view is None
 
 
 def _refuse_non_finite(array: Array, name: str) -> None:

@@ -19,7 +19,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from scipy.special import expit, softmax
 
-from theory.arrays import Array, as_array, as_count, as_matrix, as_nonnegative, as_positive, as_vector, frozen
+from theory.arrays import (
+    Array,
+    as_array,
+    as_count,
+    as_matrix,
+    as_nonnegative,
+    as_positive,
+    as_vector,
+    dimensions,
+    frozen,
+)
 from theory.errors import ShapeError
 from theory.losses import LeastSquares, Logistic, Loss, Multinomial, margins
 
@@ -54,8 +64,7 @@ class UserDataset:
 
     def __init__(self, Q: Any, A: Any) -> None:
         queries = as_matrix(Q, "Q")
-        answers_ndim = 2 if np.ndim(A) == 2 else 1
-        answers = as_array(A, "A", answers_ndim)
+        answers = as_array(A, "A", 2 if dimensions(A) == 2 else 1)
         if queries.shape[1] == 0:
             raise ShapeError("Q", "at least one column", f"shape {queries.shape}")
         if answers.shape[0] != queries.shape[0]:
@@ -93,7 +102,7 @@ class Queries(Protocol):
 
     @property
     def bound(self) -> float:
-        """sup ‖Q‖₂ over the support; infinite where the support is unbounded."""
+        """Return sup ‖Q‖₂ over the support; infinite where the support is unbounded."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
@@ -175,7 +184,7 @@ class RademacherQueries:
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw ``n`` queries."""
-        return 2.0 * rng.integers(0, 2, (n, self.dim)) - 1.0
+        return 2.0 * rng.integers(0, 2, (n, self.dim)).astype(np.float64) - 1.0
 
     def second_moment(self) -> Array:
         """Return I."""
@@ -201,6 +210,33 @@ class SphereQueries:
         """Draw ``n`` queries."""
         normals = rng.standard_normal((n, self.dim))
         return normals * (math.sqrt(self.dim) / np.linalg.norm(normals, axis=1, keepdims=True))
+
+    def second_moment(self) -> Array:
+        """Return I."""
+        return np.eye(self.dim)
+
+
+@dataclass(frozen=True)
+class BallQueries:
+    """Queries uniform in the ball of radius √(d + 2) (so that Σ = I)."""
+
+    dim: int
+    name = "ball"
+
+    def __post_init__(self) -> None:
+        as_count(self.dim, "dim", 1)
+
+    @property
+    def bound(self) -> float:
+        """Return √(d + 2)."""
+        return math.sqrt(self.dim + 2)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw ``n`` queries."""
+        normals = rng.standard_normal((n, self.dim))
+        # The radius of a uniform point has the distribution function r^d.
+        radii = self.bound * rng.random((n, 1)) ** (1.0 / self.dim)
+        return normals * (radii / np.linalg.norm(normals, axis=1, keepdims=True))
 
     def second_moment(self) -> Array:
         """Return I."""

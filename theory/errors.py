@@ -25,7 +25,11 @@ class ShapeError(EquipoiseError, ValueError):
         self.argument = argument
         self.expected = expected
         self.found = found
-        super().__init__(f"{argument}: expected {expected}, found {found}")
+        # The three parts, not the sentence: an exception is pickled as its class and these.
+        super().__init__(argument, expected, found)
+
+    def __str__(self) -> str:
+        return f"{self.argument}: expected {self.expected}, found {self.found}"
 
 
 class AssumptionError(EquipoiseError, ValueError):
@@ -39,7 +43,10 @@ class AssumptionError(EquipoiseError, ValueError):
         self.statement = statement
         self.value = value
         self.mend = mend
-        super().__init__(f"{statement}: found {value}; {mend}")
+        super().__init__(statement, value, mend)
+
+    def __str__(self) -> str:
+        return f"{self.statement}: found {self.value}; {self.mend}"
 
 
 class SolverError(EquipoiseError, RuntimeError):

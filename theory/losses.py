@@ -30,7 +30,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from scipy.special import expit, logsumexp, softmax
 
-from theory.arrays import Array, as_count, as_matrix, as_vector, frozen
+from theory.arrays import Array, as_count, as_matrix, as_vector, dimensions, frozen
 from theory.errors import ShapeError
 
 
@@ -168,7 +168,7 @@ class Multinomial:
 
     def encode(self, A: Array, name: str) -> Array:
         """Return label probabilities of shape (ℐ, K); class ids become one-hot rows."""
-        if np.ndim(A) == 2:
+        if dimensions(A) == 2:
             return self._check_probabilities(as_matrix(A, name, columns=self.n_classes), name)
         ids = as_vector(A, name)
         wrong = (ids != np.floor(ids)) | (ids < 0) | (ids >= self.n_classes)

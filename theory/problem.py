@@ -95,9 +95,9 @@ class Problem:
     slope: Array = field(repr=False)
 
     def __init__(self, users: Iterable[UserDataset], loss: Loss, reg: Regularizer, nu: float = 0.0) -> None:
-        if not isinstance(loss, Loss):
+        if isinstance(loss, type) or not isinstance(loss, Loss):
             raise ShapeError("loss", "an object with name, n_outputs, encode, phi, dphi, d2phi", repr(loss))
-        if not isinstance(reg, Regularizer):
+        if isinstance(reg, type) or not isinstance(reg, Regularizer):
             raise ShapeError("reg", "an object with name, value, gradient, project", repr(reg))
         members = _check_users(users)
         stack = _stack_users(members, loss)
@@ -126,6 +126,19 @@ class Problem:
         names = ("users", "loss", "reg", "nu", "stack", "pinned", "slope")
         derived._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return derived
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "pinned": dict(self.pinned)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickling (to send a problem to another process) loses that arrays are read-only, and that users are views.
+        Q = frozen(state["stack"].Q)
+        stack = Stack(Q, *(frozen(getattr(state["stack"], name)) for name in ("labels", "start", "stop")))
+        pinned = MappingProxyType({s: frozen(model) for s, model in state["pinned"].items()})
+        users = tuple(
+            UserDataset(Q[a:b], user.A) for user, a, b in zip(state["users"], stack.start, stack.stop, strict=True)
+        )
+        self._set(**{**state, "users": users, "stack": stack, "pinned": pinned, "slope": frozen(state["slope"])})
 
     @property
     def n_users(self) -> int:
@@ -186,6 +199,12 @@ class Problem:
             pinned=MappingProxyType({n - (n > s): model for n, model in self.pinned.items() if n != s}),
         )
 
+    def with_regularizer(self, reg: Regularizer, nu: float) -> Problem:
+        """Return the same data, pins and slope with another regularizer and another ν."""
+        if not isinstance(reg, Regularizer):
+            raise ShapeError("reg", "an object with name, value, gradient, project", repr(reg))
+        return self._derive(reg=reg, nu=as_nonnegative(nu, "nu", "eq5_local_loss"))
+
     def value(self, rho: Any, thetas: Any) -> float:
         """Return the loss at (ρ, θ).
 
@@ -208,7 +227,7 @@ class Problem:
         rho, thetas = self._check_point(rho, thetas)
         pull = self.reg.gradient(rho, thetas)
         gradients = np.zeros_like(thetas)
-        for n in np.flatnonzero(self.free):
+        for n in np.flatnonzero(self.free).tolist():
             gradients[n] = local_gradient(thetas[n], *self.stack.user(n), self.loss, self.nu) - pull[n]
         return pull.sum(axis=0) + self.slope, gradients
 
@@ -236,7 +255,8 @@ def _check_users(users: Iterable[UserDataset]) -> tuple[UserDataset, ...]:
         if not isinstance(user, UserDataset):
             raise ShapeError(f"users[{n}]", "a UserDataset", type(user).__name__)
         if user.dim != members[0].dim:
-            raise ShapeError(f"users[{n}]", f"queries of dimension {members[0].dim}, as users[0]", f"dimension {user.dim}")
+            expected = f"queries of dimension {members[0].dim}, as users[0]"
+            raise ShapeError(f"users[{n}]", expected, f"dimension {user.dim}")
     return members
 
 

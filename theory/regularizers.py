@@ -69,7 +69,7 @@ def project_ball(g: Array, radius: float) -> Array:
     array([0.6, 0.8])
     """
     length = norms(g)[..., None]
-    return np.where(length > radius, g * (radius / np.where(length > 0, length, 1.0)), g)
+    return np.where(length > radius, radius * (g / np.where(length > 0, length, 1.0)), g)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,9 @@ class SmoothL2:
 
 def _refuse_outside_ball(g: Array, lam: float, *, closed: bool) -> None:
     largest = float(np.max(norms(g)))
-    inside = largest <= lam if closed else largest < lam
+    # A projection lies on the sphere up to the rounding of ‖g‖, which is within (P/2 + 3) units in the last place.
+    rounding = (0.5 * np.shape(g)[-1] + 3.0) * np.finfo(np.float64).eps
+    inside = largest <= lam * (1.0 + rounding) if closed else largest < lam
     if not inside:
         raise AssumptionError(
             "lem3_gradient_to_model",

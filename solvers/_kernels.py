@@ -1187,6 +1187,235 @@ def followed_minima(Q, labels, start, stop, shift, rho, lam, kind, thetas, pulls
 
 
 # --------------------------------------------------------------------------------------------------------------
+# Many small problems: whole minimizations inside one call
+# --------------------------------------------------------------------------------------------------------------
+
+
+def squared_l2_batch(G, b, shift, lam, rho, thetas, first, last):
+    """Closed form of least squares with ℓ2² for problems ``first..last``, LANES problems at a time.
+
+    G (R, N, d, d) and b (R, N, d) are Q_nᵀQ_n and Q_nᵀA_n of user n in each problem.  N·d³ flops a problem.
+    NumPy: ``K = G + shift·I; M = N·I - 2λ Σ inv(K); rho = solve(M, Σ solve(K, b)); thetas = solve(K, b + 2λ rho)``
+    """
+    N, d = b.shape[1], b.shape[2]
+    L = np.empty((N, d, d, LANES))
+    M = np.empty((d, d, LANES))
+    x = np.empty((d, LANES))
+    total = np.empty((d, LANES))
+    weight = np.full(LANES, -2.0 * lam)
+    for head in range(first, last, LANES):
+        count = min(LANES, last - head)
+        M[:] = 0.0
+        total[:] = 0.0
+        for j in range(d):
+            for v in range(LANES):
+                M[j, j, v] = N
+        for n in range(N):
+            for v in range(LANES):
+                for i in range(d):
+                    x[i, v] = b[head + v, n, i] if v < count else 0.0
+                    for j in range(i):
+                        L[n, i, j, v] = G[head + v, n, i, j] if v < count else 0.0
+                    L[n, i, i, v] = G[head + v, n, i, i] + shift if v < count else 1.0 + 2.0 * lam
+            if _lanes_cholesky(L[n]) != 0:
+                return head + 1
+            _lanes_solve(L[n], x)
+            total += x
+            Z = L[n].copy()
+            _lanes_invert_factor(Z)
+            _lanes_add_inverse(Z, weight, M)
+        if _lanes_cholesky(M) != 0:
+            return head + 1
+        _lanes_solve(M, total)
+        for v in range(count):
+            rho[head + v] = total[:, v]
+        for n in range(N):
+            for i in range(d):
+                for v in range(LANES):
+                    moment = b[head + v, n, i] if v < count else 0.0
+                    x[i, v] = moment + 2.0 * lam * total[i, v]
+            _lanes_solve(L[n], x)
+            for v in range(count):
+                thetas[head + v, n] = x[:, v]
+    return 0
+
+
+def regularized_batch(G, b, shift, lam, kind, tolerance, rho, thetas, converged, first, last):
+    """Least squares with ℓ2 or smooth-ℓ2 for each problem: Newton on ρ, as ``solvers.quadratic.minimize_models``.
+
+    G (R, N, d, d), b (R, N, d); ``converged`` (R,) says where the gradient is at most ``tolerance`` times the forces.
+    """
+    N, d = b.shape[1], b.shape[2]
+    center = np.zeros((N, d))
+    sigmas = np.zeros(N)
+    pulls = np.empty((N, d))
+    hessian = np.empty((d, d))
+    negative = np.empty((d, d))
+    gradient = np.empty(d)
+    new_gradient = np.empty(d)
+    value = np.empty(1)
+    K = np.empty((d, d))
+    step = np.empty(d)
+    trial = np.empty(d)
+    for r in range(first, last):
+        slope = -b[r]
+        converged[r] = False
+        trial[:] = 0.0
+        sigmas[:] = 0.0
+        _reset(value, new_gradient, hessian, negative)
+        status = partial_minima(
+            G[r], shift, center, slope, trial, 0.5 * lam, SQUARED_L2, 2, sigmas, thetas[r], pulls, value,
+            new_gradient, hessian, negative, 0, N,
+        )  # fmt: skip
+        if status != 0 or _newton_step(hessian, new_gradient, K, trial) != 0:
+            rho[r] = np.nan
+            continue
+        sigmas[:] = 0.0
+        best = np.inf
+        smallest = np.inf
+        for attempt in range(100):
+            _reset(value, new_gradient, K, negative)
+            status = partial_minima(
+                G[r], shift, center, slope, trial, lam, kind, 2, sigmas, thetas[r], pulls, value, new_gradient, K,
+                negative, 0, N,
+            )  # fmt: skip
+            if status != 0:
+                break
+            size = np.sqrt(np.dot(new_gradient, new_gradient))
+            forces = 0.0
+            for n in range(N):
+                forces += np.sqrt(np.dot(pulls[n], pulls[n]))
+            if value[0] <= best or size < smallest:
+                best = min(best, value[0])
+                smallest = size
+                rho[r] = trial
+                gradient[:] = new_gradient
+                hessian[:] = K
+                if size <= tolerance * forces:
+                    converged[r] = True
+                    break
+                K -= negative
+                if attempt > 50 or _newton_step(K, gradient, K, step) != 0:
+                    K[:] = hessian
+                    if _newton_step(K, gradient, K, step) != 0:
+                        break
+                    trial[:] = rho[r] + step
+                else:
+                    trial[:] = rho[r] + step
+            else:
+                # Newton overshot: the majorizer's step always decreases.
+                K[:] = hessian
+                if _newton_step(K, gradient, K, step) != 0:
+                    break
+                trial[:] = rho[r] + step
+        if status != 0:
+            rho[r] = np.nan
+    return 0
+
+
+def _reset(value, gradient, hessian, negative):
+    value[0] = 0.0
+    gradient[:] = 0.0
+    hessian[:] = 0.0
+    negative[:] = 0.0
+
+
+def _newton_step(H, gradient, K, step):
+    """step = -H⁻¹ gradient, K overwritten by the factor; 1 if H is not positive definite."""
+    K[:] = H
+    if cholesky(K) != 0:
+        return 1
+    step[:] = -gradient
+    cholesky_solve(K, step)
+    return 0
+
+
+def logistic_batch(Q, labels, start, stop, nu, lam, tolerance, rho, thetas, converged, first, last):
+    """Logistic regression with ℓ2² for each problem: Newton on the arrowhead system with backtracking.
+
+    ``start`` and ``stop`` are (R, N): user n of problem r has the rows ``start[r, n]:stop[r, n]`` of Q.  The gradient
+    is brought below ``tolerance`` times that at 0.
+    """
+    N, d = thetas.shape[1], thetas.shape[2]
+    H = np.empty((N, d, d))
+    values = np.empty(N)
+    gradients = np.empty((N, d))
+    new_gradients = np.empty((N, d))
+    x = np.empty(d)
+    W = np.empty((d, d))
+    M = np.empty((d, d))
+    inverse_sum = np.empty((d, d))
+    solved_sum = np.empty(d)
+    drho = np.empty(d)
+    dthetas = np.empty((N, d))
+    new_rho = np.empty(d)
+    new_thetas = np.empty((N, d))
+    for r in range(first, last):
+        rho[r] = 0.0
+        thetas[r] = 0.0
+        converged[r] = False
+        logistic_terms(Q, labels, start[r], stop[r], thetas[r], 2.0 * nu, 2, values, gradients, H, 0, N)
+        value = values.sum()
+        scale = np.sqrt((gradients**2).sum())
+        for _ in range(100):
+            outer = np.zeros(d)
+            square = 0.0
+            for n in range(N):
+                for i in range(d):
+                    pull = 2.0 * lam * (rho[r, i] - thetas[r, n, i])
+                    outer[i] += pull
+                    gradients[n, i] -= pull
+                    square += gradients[n, i] ** 2
+            size = np.sqrt(square + np.dot(outer, outer))
+            if size <= tolerance * scale or scale == 0.0:
+                converged[r] = True
+                break
+            inverse_sum[:] = 0.0
+            solved_sum[:] = 0.0
+            failed = 0
+            for n in range(N):
+                x[:] = -gradients[n]
+                dthetas[n] = x
+                failed += _eliminate(H[n], 2.0 * (nu + lam), dthetas[n], W, x, inverse_sum, solved_sum)
+            for i in range(d):
+                for j in range(i + 1):
+                    M[i, j] = -2.0 * lam * inverse_sum[i, j]
+                M[i, i] += N
+            failed += cholesky(M)
+            if failed != 0:
+                break
+            drho[:] = solved_sum - outer / (2.0 * lam)
+            cholesky_solve(M, drho)
+            predicted = np.dot(outer, drho)
+            for n in range(N):
+                x[:] = dthetas[n] + 2.0 * lam * drho
+                cholesky_solve(H[n], x)
+                dthetas[n] = x
+                predicted += np.dot(gradients[n], x)
+            length = 1.0
+            accepted = False
+            for _half in range(40):
+                new_rho[:] = rho[r] + length * drho
+                new_thetas[:] = thetas[r] + length * dthetas
+                logistic_terms(Q, labels, start[r], stop[r], new_thetas, 2.0 * nu, 2, values, new_gradients, H, 0, N)
+                total = values.sum() + nu * (new_thetas**2).sum()
+                for n in range(N):
+                    total += lam * ((new_rho - new_thetas[n]) ** 2).sum()
+                drowned = abs(total - value) <= 1e-11 * abs(value)
+                if total - value <= 1e-4 * length * predicted or drowned:
+                    accepted = True
+                    break
+                length *= 0.5
+            if not accepted:
+                break
+            rho[r] = new_rho
+            thetas[r] = new_thetas
+            gradients[:] = new_gradients
+            value = total
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------
 # Compilation, one line a kernel
 # --------------------------------------------------------------------------------------------------------------
 
@@ -1233,3 +1462,8 @@ _class_terms = _compile(_class_terms)
 followed_minima = _compile(followed_minima)
 softmax_terms = _compile(softmax_terms)
 softmax_hessian_times = _compile(softmax_hessian_times)
+_reset = _compile(_reset)
+_newton_step = _compile(_newton_step)
+squared_l2_batch = _compile(squared_l2_batch)
+regularized_batch = _compile(regularized_batch)
+logistic_batch = _compile(logistic_batch)

@@ -51,6 +51,10 @@ from theory.poisoning import Demand, least_points, poison_points
 from theory.reach import OutOfReachError, attack_force, displacement_bound, is_reachable
 from theory.regularizers import norms
 
+# The types that SciPy declares for these are narrower than what it takes.
+_scipy_minimize: Any = scipy.optimize.minimize
+_scipy_constraint: Any = scipy.optimize.NonlinearConstraint
+
 # --------------------------------------------------------------------------------------------------------------
 # The honest users at one ρ
 # --------------------------------------------------------------------------------------------------------------
@@ -670,11 +674,11 @@ def _nearest_reachable(problem: Problem, s: int, target: Array, force: float) ->
         return force - float(norms(_Honest.at(problem, s, rho).F))
 
     try:
-        found = scipy.optimize.minimize(
+        found = _scipy_minimize(
             lambda rho: 0.5 * float(np.sum((rho - target) ** 2)),
             start,
             jac=lambda rho: rho - target,
-            constraints=scipy.optimize.NonlinearConstraint(slack, 0.0, np.inf),
+            constraints=_scipy_constraint(slack, 0.0, np.inf),
             method="SLSQP",
             options={"maxiter": 50, "ftol": 1e-12},
         )

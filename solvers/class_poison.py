@@ -23,6 +23,7 @@ what the data cost above the bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -39,6 +40,9 @@ _RANK = 1e-10
 _SUM = 1e-9
 # Below this many points single ones are worth taking away.
 _FEW = 400
+
+# The types that SciPy declares for it are narrower than what it takes.
+_scipy_minimize: Any = scipy.optimize.minimize
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +211,7 @@ def _least_total(core: _Core, labels: np.ndarray, counts: Array, z: Array) -> tu
         return np.hstack(core.jacobian(*unpack(x), labels))
 
     objective = np.concatenate([np.ones(J), np.zeros(J * r)])
-    found = scipy.optimize.minimize(
+    found = _scipy_minimize(
         lambda x: float(x[:J].sum()),
         np.concatenate([counts, z.ravel()]),
         jac=lambda x: objective,
@@ -263,8 +267,7 @@ def _paying_points(core: _Core, labels: np.ndarray, counts: Array, z: Array) -> 
     for a in range(K):
         starts = [best * core.U[a], *(best * (core.U[a] - core.U[b]) for b in range(K) if b != a)]
         found = [
-            scipy.optimize.minimize(loss, x, args=(a,), jac=True, method="L-BFGS-B", bounds=[(-20.0, 20.0)] * r)
-            for x in starts
+            _scipy_minimize(loss, x, args=(a,), jac=True, method="L-BFGS-B", bounds=[(-20.0, 20.0)] * r) for x in starts
         ]
         top = min(found, key=lambda result: float(result.fun))
         if top.fun < -1.0 - 1e-3:

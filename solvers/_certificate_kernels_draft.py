@@ -105,10 +105,11 @@ def dd_divide_impl(a, a_low, b, b_low):
 
 
 def dd_exp_impl(x, x_low):
-    """e^(x + x_low) for x <= 1e-3; relative error below 2^-85, and 0 where the value is below 1e-299.
+    """e^(x + x_low) for x <= 1e-3; relative error below 2^-85, plus 1e-320 where the low part underflows.
 
-    x = k ln 2 + 64 t with |t| < 0.0055.  Errors: the reduction 2^-100·700, times 64 squarings' doubling of 11
-    Horner steps of 2^-99 each, and the remainder of the Taylor series t^11/11! < 2^-106, times 64.
+    Values below 1e-299 count as 0.  x = k ln 2 + 64 t with |t| < 0.0055.  The error has three parts: the reduction
+    (2^-100·700); eleven Horner steps of 2^-99 each and the rest of the Taylor series (t^11/11! < 2^-106), which six
+    squarings multiply by 64.
     """
     if x < _EXP_FLOOR:
         return 0.0, 0.0
@@ -129,7 +130,7 @@ def dd_exp_impl(x, x_low):
 
 
 def dd_expit_impl(x, x_low):
-    """σ(x + x_low) = 1/(1 + e^-x); relative error below 2^-84, absolute error below 1e-299 where it underflows."""
+    """σ(x + x_low) = 1/(1 + e^-x); relative error below 2^-84, plus 1e-299 where the exponential counts as 0."""
     if x > 0.0:
         e, e_low = dd_exp(-x, -x_low)
         s, s_low = dd_add(1.0, 0.0, e, e_low)

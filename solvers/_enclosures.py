@@ -41,7 +41,7 @@ class Interval:
     (True, False, True)
     """
 
-    __array_priority__ = 1000.0  # NumPy arrays leave the operators to this class
+    __array_ufunc__ = None  # NumPy arrays leave the operators to this class
 
     def __init__(self, low: Any, high: Any = None) -> None:
         low = np.asarray(low, dtype=np.float64)
@@ -362,7 +362,10 @@ class Balls:
 
     def norms(self) -> Interval:
         """‖·‖₂ of each vector."""
-        return ball_interval(np.sum(self.values * self.values, axis=-1)).sqrt()
+        squares = np.sum(self.values * self.values, axis=-1)
+        low = np.frompyfunc(lambda x: x.lower().nonnegative_part().sqrt(), 1, 1)(squares)
+        high = np.frompyfunc(lambda x: x.upper().nonnegative_part().sqrt(), 1, 1)(squares)
+        return Interval(np.maximum(ball_interval(low).low, 0.0), ball_interval(high).high)
 
     def replaced(self, mask: Array, other: Balls) -> Balls:
         """These vectors, with those of ``other`` where ``mask``."""

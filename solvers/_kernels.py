@@ -19,7 +19,7 @@ import numba
 import numpy as np
 import scipy.linalg
 
-_JIT = not numba.config.DISABLE_JIT
+_JIT = not getattr(numba.config, "DISABLE_JIT", False)  # set when Numba is imported, from NUMBA_DISABLE_JIT
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -155,7 +155,6 @@ def pull_back(Q, start, stop, slopes, out, first, last):
 
     NumPy: ``out[n] = (slopes[a:b].T @ Q[a:b]).ravel()``
     """
-    d = Q.shape[1]
     K = slopes.shape[1]
     for n in range(first, last):
         a, b = start[n], stop[n]
@@ -461,36 +460,6 @@ def eigenbases(H, beta, shift, first, last):
         for j in range(P):
             beta[n, j] = max(beta[n, j], 0.0) + shift
     return 0
-
-
-def _secular(beta, g, lam, kind):
-    r"""Solve ‖(g_i/(1 + beta_i σ), one/σ)‖ = lam for σ = 1/s; returns 0 where the model is tied to ρ.
-
-    s is the stiffness of the regularizer at the minimum: ∇_ρR = s(ρ - θ).  1/‖·‖ is concave and increasing in σ,
-    so Newton's method from the left of the root increases monotonically to it.  6P flops a step, 2-5 steps.
-    """
-    if kind == SQUARED_L2:
-        return 0.5 / lam
-    one = 1.0 if kind == SMOOTH_L2 else 0.0
-    sigma = one / lam
-    for _ in range(200):
-        square = one / (sigma * sigma) if one > 0.0 else 0.0
-        slope = one / (sigma * sigma * sigma) if one > 0.0 else 0.0
-        for i in range(g.size):
-            t = 1.0 / (1.0 + beta[i] * sigma)
-            r = g[i] * t
-            square += r * r
-            slope += r * r * beta[i] * t
-        excess = np.sqrt(square) / lam - 1.0
-        if not excess > 2.3e-16:
-            break
-        if slope <= 0.0:
-            return np.nan
-        step = excess * square / slope
-        if sigma + step == sigma:
-            break
-        sigma += step
-    return sigma
 
 
 def _secular(beta, g, lam, kind):
@@ -1056,7 +1025,8 @@ def partial_minima_small(
 def _class_terms(Q, labels, theta, shift, gradient, H, scaled):
     """Local loss of one user, its gradient and its data Hessian (lower triangle); returns the loss.
 
-    ``labels`` (ℐ, 1) holds -1 and +1, or (ℐ, K) class probabilities.  ℐ(P² + 4P) flops with one output, ℐKP more with K.
+    ``labels`` (ℐ, 1) holds -1 and +1, or (ℐ, K) class probabilities.  ℐ(P² + 4P) flops with one output,
+    ℐKP more with K.
 
     NumPy: ``local_loss``, ``local_gradient`` and ``local_hessian`` of ``theory.losses``, without 2ν in the Hessian.
     """

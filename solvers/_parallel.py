@@ -8,9 +8,12 @@ user's own setting is restored afterwards).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -30,11 +33,26 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def n_threads() -> int:
-    """Return the number of threads for kernels: EQUIPOISE_NUM_THREADS, or the processors of this process."""
-    wanted = os.environ.get("EQUIPOISE_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
+    """Return the number of threads for kernels: EQUIPOISE_NUM_THREADS or NUMBA_NUM_THREADS, or all processors."""
+    for name in ("EQUIPOISE_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        wanted = os.environ.get(name, "")
+        if wanted.isdigit() and int(wanted) > 0:
+            return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# One call at a time: overlapping limits of BLAS would leave the last one's single thread behind as the user's setting.
+_TURN = threading.RLock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread, and restore the user's own setting at the end.
+
+    Calls from several Python threads take turns; each uses all processors anyway.
+    """
+    with _TURN, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
@@ -49,7 +67,7 @@ def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, i
     bounds = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1
     bounds = np.minimum(-(-bounds // multiple) * multiple, len(weights))
     edges = np.unique(np.concatenate([[0], bounds, [len(weights)]]))
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def over_users(task: Callable[[int, int, int], int], flops: np.ndarray, multiple: int = 1) -> int:
@@ -66,7 +84,7 @@ def over_users(task: Callable[[int, int, int], int], flops: np.ndarray, multiple
     """
     if len(flops) == 0:
         return 0
-    with _controller().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         threads = n_threads()
         if threads == 1 or float(np.sum(flops)) < _SERIAL_FLOPS:
             return task(0, 0, len(flops))
@@ -78,7 +96,7 @@ def over_users(task: Callable[[int, int, int], int], flops: np.ndarray, multiple
 
 def over_items(task: Callable[[int], None], n: int) -> None:
     """Run ``task(i)`` for i < n in threads, BLAS limited to one thread each."""
-    with _controller().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if n_threads() == 1:
             for i in range(n):
                 task(i)

@@ -144,7 +144,7 @@ def least_eigenvalues(matrices: Array, error: Array) -> Array:
     pending = np.arange(len(good))
     for slack in (8.0 * size * UNIT, 1e-12 * size, 1e-9 * size, 1e-4 * size):
         # A relative 2⁻¹⁰ of the eigenvalue keeps the factorization away from breakdown at hardly any loss.
-        t = guess[pending] - (2.0**-10 * np.abs(guess[pending]) + slack * sizes[pending])
+        t = guess[pending] - (2.0**-10 * np.abs(guess[pending]) + slack * sizes[pending] + TINY)
         shifted = A[pending]
         shifted[:, diagonal, diagonal] -= t[:, None]
         proven = _has_cholesky_factor(shifted)
@@ -184,7 +184,7 @@ def ball_least_eigenvalue(M: Any) -> float:
     identity = arb_mat(size, size, np.eye(size).ravel().tolist())
     guess, scale = float(np.linalg.eigvalsh(A)[0]), float(np.linalg.norm(A))
     for slack in (8.0 * size * UNIT, 1e-12 * size, 1e-9 * size, 1e-4 * size):
-        t = guess - (2.0**-10 * abs(guess) + slack * scale)
+        t = guess - (2.0**-10 * abs(guess) + slack * scale + TINY)
         try:
             X = np.linalg.inv(np.linalg.cholesky(A - t * np.eye(size)))
         except np.linalg.LinAlgError:

@@ -81,13 +81,13 @@ def minimize_least_squares_batch(gram: Any, moments: Any, reg: BuiltIn, nu: floa
         )
     solution = BatchSolution(rho, thetas)
     if status != 0:
-        raise SolverError(f"problem {status - 1} or one of the next {kernels.LANES - 1} is singular; use nu > 0", solution)
+        raise SolverError(
+            f"problem {status - 1} or one of the next {kernels.LANES - 1} is singular; use nu > 0", solution
+        )
     return _all_converged(solution, converged)
 
 
-def minimize_logistic_batch(
-    Q: Any, labels: Any, start: Any, stop: Any, reg: SquaredL2, nu: float
-) -> BatchSolution:
+def minimize_logistic_batch(Q: Any, labels: Any, start: Any, stop: Any, reg: SquaredL2, nu: float) -> BatchSolution:
     r"""Return the global minima of R logistic problems with ℓ2² whose data stand in one block.
 
     Parameters

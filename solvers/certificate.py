@@ -658,31 +658,44 @@ def _two_models(point: Point, curvature: Curvature) -> _Bounds:
 def _one_parameter(point: Point, curvature: Curvature) -> _Bounds:
     """P = 1: u_n = ±λ are exact, and if they balance, ρ is a median of the models up to their errors.
 
-    Let ρ have θ_n on its left where u_n = λ, on its right where u_n = -λ, with Σu_n + slope = 0, and let m be the
-    largest ‖dθ_n‖ - ‖z_n‖, or 0.  The θ_n* of the left are then at most ρ + m, those of the right at least ρ - m.  If
-    no left one is beyond a right one, every point between them minimizes in ρ, and some such is within m of ρ.
-    Otherwise the slope in ρ is <= 0 before the first right one and >= 0 after the last left one, both within m of ρ.
+    Call the users with u_n = λ left, those with u_n = -λ right; Σu_n + slope = 0, and E = 2λ Σ (-u_n z_n/λ)₊.  Let m be
+    the largest ‖dθ_n‖ - u_n z_n/λ, or 0.  The θ_n* of the left are then at most ρ + m, those of the right at least
+    ρ - m.  If no left one is beyond a right one, every point between them minimizes in ρ, and some such is within m of
+    ρ.  Otherwise the slope in ρ is <= 0 before the first right one and >= 0 after the last left one, both within m of ρ.
     """
     problem = point.problem
-    if problem.dim != 1:
+    active = np.flatnonzero(~_idle(point))
+    if problem.dim != 1 or not len(active):
         return _Bounds()
-    active = ~_idle(point)
-    signs = np.sign(point.rho[0] - point.thetas[:, 0]) * active
-    undecided = np.flatnonzero((signs == 0) & active)
-    needed = -Fraction(float(problem.slope[0])) / Fraction(problem.reg.lam) - int(np.sum(signs))
-    n_left = (needed + len(undecided)) / 2
-    if n_left.denominator != 1 or not 0 <= n_left <= len(undecided):
+    n_left = (len(active) - Fraction(float(problem.slope[0])) / Fraction(problem.reg.lam)) / 2
+    if n_left.denominator != 1 or not 0 <= n_left <= len(active):
         return _Bounds()
-    # A model at ρ may count as left or right; the gradients say which.
-    order = undecided[np.argsort(-point.gradients.rounded()[undecided, 0], kind="stable")]
-    signs[order[: int(n_left)]], signs[order[int(n_left) :]] = 1.0, -1.0
-    lacks = (point.gradients - point.vectors(problem.reg.lam * signs[:, None])).norms()
-    z = point.differences.norms()
+    # Either the positions say who is left, or the forces.
+    bounds = _Bounds()
+    for values in (point.thetas[:, 0], -point.gradients.rounded()[:, 0]):
+        signs = np.zeros(problem.n_users)
+        order = active[np.argsort(values[active], kind="stable")]
+        signs[order[: int(n_left)]], signs[order[int(n_left) :]] = 1.0, -1.0
+        bounds = bounds.merged(_median_bounds(point, curvature, signs))
+    return bounds
+
+
+def _median_bounds(point: Point, curvature: Curvature, signs: Array) -> _Bounds:
+    lam, theta = point.problem.reg.lam, point.thetas[:, 0]
+    # D depends on θ alone, so it may be bounded at the ρ' with the least E.
+    low, high = np.max(theta[signs > 0], initial=-np.inf), np.min(theta[signs < 0], initial=np.inf)
+    best = np.clip(point.rho[0], low, high) if low <= high else 0.5 * (low + high)
+    excesses = []
+    for rho in (best, point.rho[0]):
+        wrong = (theta - Interval(rho)) * signs
+        excesses.append(2.0 * lam * Interval(np.maximum(wrong.low, 0.0), np.maximum(wrong.high, 0.0)).total())
+    lacks = (point.gradients - point.vectors(lam * signs[:, None])).norms()
 
     def beyond(steps: Interval, rest: Interval) -> Interval:
-        return (steps - z).largest()
+        return (steps + (theta - Interval(point.rho[0])) * signs)[signs != 0].largest()
 
-    return _dual_bounds(point, curvature, lacks, Interval(0.0), "median of one parameter", beyond)
+    bounds = _dual_bounds(point, curvature, lacks, excesses[0], "median of one parameter", beyond)
+    return bounds.raised(excesses[1])
 
 
 def _repaired_dual(point: Point, curvature: Curvature) -> _Bounds:

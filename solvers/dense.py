@@ -2,7 +2,8 @@ r"""Newton's method on the joint loss in plain NumPy: for a regularizer of your 
 
 The Hessian of the loss in (ρ, θ) is an arrowhead: with R''_n = ∇²_zR(ρ - θ_n),
 
-.. math:: \begin{pmatrix} \sum_n R''_n & -R''_n & \cdots \\ -R''_n & \nabla^2\mathcal L_n + R''_n & \\ \vdots & & \ddots\end{pmatrix}.
+.. math:: \begin{pmatrix} \sum_n R''_n & -R''_n & \cdots \\
+          -R''_n & \nabla^2\mathcal L_n + R''_n & \\ \vdots & & \ddots\end{pmatrix}.
 
 Nothing here is shared with the compiled solvers; R'' of a regularizer that is not one of the paper's is obtained by
 central differences of its gradient, which costs a few more iterations and no accuracy (the gradient is exact).
@@ -68,10 +69,10 @@ def _newton_step(problem: Problem, rho: Array, thetas: Array, ridge: Array | Non
         K = local_hessian(thetas[n], *problem.stack.user(n), problem.loss, problem.nu) + curvature
         K = K if ridge is None else K + ridge
         to_rho, to_self = np.linalg.solve(K, curvature), np.linalg.solve(K, -inner[n])
-        solved[n] = (to_rho, to_self)
+        solved[n] = (to_rho.astype(np.float64), to_self.astype(np.float64))
         schur = schur - curvature @ to_rho
         right = right + curvature @ to_self
-    drho = np.linalg.lstsq(0.5 * (schur + schur.T), right, rcond=None)[0]
+    drho = np.linalg.lstsq(0.5 * (schur + schur.T), right, rcond=None)[0].astype(np.float64)
     dthetas = np.zeros_like(thetas)
     for n, (to_rho, to_self) in solved.items():
         dthetas[n] = to_rho @ drho + to_self

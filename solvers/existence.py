@@ -22,9 +22,12 @@ import scipy.sparse
 from solvers.result import Direction
 from theory import Logistic, Multinomial, Problem, SquaredL2
 from theory.arrays import Array
+from theory.losses import local_gradient, local_hessian, margins
 
 _EPS = float(np.finfo(np.float64).eps)
-_LP_MARGIN = 1e-5
+_ROUNDING = 1e-12  # changes below this fraction of the terms that they are summed from count as none
+_LP_ACCURACY = 1e-6  # HiGHS works to 1e-7
+_MAX_POOLED, _POOLED_ITERATIONS = 2000, 60
 
 
 def used_rows(problem: Problem) -> np.ndarray:
@@ -87,8 +90,11 @@ def unbounded_tilt(problem: Problem, flat: Array) -> Direction | None:
 def recession(problem: Problem) -> Direction | None:
     """Return a common direction of recession of a logistic problem with ν = 0, or None if none was found.
 
-    A single feature is tried first, which is cheap at any size; then two linear programs decide.  With a reported
-    gradient (slope ≠ 0) and a regularizer of linear growth, directions in which the models part are not tried.
+    Whether there is one depends only on the signs of the data's margins, so on all data together.  In this order: a
+    single feature, which is cheap at any size; Newton's method on the pooled data, which ends in a certificate of
+    either answer unless data stay undecided for ever; a linear program.  Every direction that is returned was checked
+    on the data, to rounding.  With a reported gradient (slope ≠ 0) linear programs decide, and with a regularizer of
+    linear growth directions in which the models part are not tried.
     """
     if problem.nu > 0 or problem.pinned or not isinstance(problem.loss, (Logistic, Multinomial)):
         return None
@@ -96,10 +102,21 @@ def recession(problem: Problem) -> Direction | None:
     if len(rows) == 0:
         return None
     Q, labels = problem.stack.Q[rows], problem.stack.labels[rows]
-    direction = _single_feature(Q, labels) if not problem.slope.any() else None
-    if direction is None:
-        direction = _linear_programs(_growth(Q, labels), problem.slope)
-    return None if direction is None else _together(problem, direction / np.linalg.norm(direction))
+    if problem.slope.any():
+        delta = _slope_outweighs(Q, labels, problem.slope)
+        found = delta is not None and _outweighs(Q, labels, problem.slope, delta)
+        if not found:
+            delta = _nothing_grows(Q, labels, problem.slope)
+            found = delta is not None and _descends(Q, labels, delta, problem.slope)
+    else:
+        delta = _single_feature(Q, labels)
+        if delta is None:
+            coordinates = _Coordinates(Q, labels)
+            verdict, delta = _pooled_newton(problem.loss, coordinates, labels)
+            if verdict == "undecided":
+                delta = _nothing_grows(Q, labels)
+        found = delta is not None and _descends(Q, labels, delta)
+    return _together(problem, delta / np.linalg.norm(delta)) if delta is not None and found else None
 
 
 def _single_feature(Q: Array, labels: Array) -> Array | None:
@@ -122,48 +139,158 @@ def _single_feature(Q: Array, labels: Array) -> Array | None:
     return direction.ravel()
 
 
-def _growth(Q: Array, labels: Array) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+def _growth(Q: Array, labels: Array) -> tuple[Array, np.ndarray]:
     """Linear forms of δ and the data point of each: the loss of a point grows like its largest form (or 0)."""
     n = len(Q)
     if labels.ndim == 1:
-        return scipy.sparse.csr_matrix(-labels[:, None] * Q), np.arange(n)
+        return -labels[:, None] * Q, np.arange(n)
     K = labels.shape[1]
     # The loss of a point grows like max_k m_k - Σ_l p_l m_l, with m = δ Q_i.
-    blocks = [
-        scipy.sparse.csr_matrix(((np.eye(K)[k] - labels)[:, :, None] * Q[:, None, :]).reshape(n, -1)) for k in range(K)
-    ]
-    return scipy.sparse.vstack(blocks).tocsr(), np.tile(np.arange(n), K)
+    mass = labels.sum(axis=1)[:, None]
+    blocks = [((mass * np.eye(K)[k] - labels)[:, :, None] * Q[:, None, :]).reshape(n, -1) for k in range(K)]
+    return np.concatenate(blocks), np.tile(np.arange(n), K)
 
 
-def _linear_programs(growth: tuple[scipy.sparse.csr_matrix, np.ndarray], slope: Array) -> Array | None:
-    forms, point = growth
-    n, size = int(point.max()) + 1, slope.size
-    scale = max(float(np.abs(forms).max()), float(np.abs(slope).max()), 1e-300)
-    forms, slope = forms / scale, slope / scale
-    box = [(-1.0, 1.0)] * size
-    if slope.any():
-        # Does the slope outweigh the growth of the losses?  minimize Σ_i s_i + slope·δ with s_i >= its forms, 0.
-        of_point = scipy.sparse.csr_matrix((np.ones(len(point)), (np.arange(len(point)), point)), shape=(len(point), n))
-        result = scipy.optimize.linprog(
-            np.concatenate([slope, np.ones(n)]),
-            A_ub=scipy.sparse.hstack([forms, -of_point]).tocsr(),
-            b_ub=np.zeros(len(point)),
-            bounds=box + [(0.0, None)] * n,
-            method="highs",
-        )
-        if result.status == 0 and result.fun < -_LP_MARGIN:
-            return result.x[:size]
-    # Is there a direction in which nothing grows and something decreases for ever?
-    objective = np.asarray(forms.sum(axis=0)).ravel() + slope
-    constraints = scipy.sparse.vstack([forms, scipy.sparse.csr_matrix(slope)]).tocsr()
+def _growth_along(Q: Array, labels: Array, delta: Array) -> tuple[Array, Array]:
+    """Return how each data point's loss changes far out along δ (< 0: it falls for ever), and the size of its terms."""
+    if labels.ndim == 1:
+        return -labels * (Q @ delta), np.abs(Q) @ np.abs(delta)
+    W = delta.reshape(labels.shape[1], -1).T
+    m, size = Q @ W, (np.abs(Q) @ np.abs(W)).max(axis=1)
+    # The classes that carry weight must stay at the top together; then the others decide.
+    worst = np.where(labels > 0, m, np.inf).min(axis=1)
+    others = np.where(labels > 0, -np.inf, m).max(axis=1)
+    behind = m.max(axis=1) - worst
+    fall = np.where(np.isfinite(others), others - worst, 0.0)
+    return np.where(behind > _ROUNDING * size, behind, fall), size
+
+
+def _descends(Q: Array, labels: Array, delta: Array, slope: Array | None = None) -> bool:
+    """Whether along δ no data point gets worse, and one gets better for ever or the slope goes down."""
+    if not np.isfinite(delta).all():
+        return False
+    growth, size = _growth_along(Q, labels, delta)
+    growth = np.where(np.abs(growth) <= _ROUNDING * size, 0.0, growth)
+    tilt = 0.0 if slope is None else float(slope @ delta)
+    if slope is not None and abs(tilt) <= _ROUNDING * float(np.abs(slope) @ np.abs(delta)):
+        tilt = 0.0
+    return bool(np.all(growth <= 0) and tilt <= 0 and (np.any(growth < 0) or tilt < 0))
+
+
+def _outweighs(Q: Array, labels: Array, slope: Array, delta: Array) -> bool:
+    """Whether the slope goes down along δ by more than all data points together get worse."""
+    if not np.isfinite(delta).all():
+        return False
+    if labels.ndim == 1:
+        worse = np.maximum(-labels * (Q @ delta), 0.0)
+    else:
+        m = Q @ delta.reshape(labels.shape[1], -1).T
+        worse = labels.sum(axis=1) * m.max(axis=1) - np.sum(labels * m, axis=1)
+    size = float(np.abs(slope) @ np.abs(delta)) + float(_growth_along(Q, labels, delta)[1].sum())
+    return bool(slope @ delta + worse.sum() < -1e-9 * size)
+
+
+class _Coordinates:
+    """Directions δ = T y in which the queries, scaled to unit rows, are orthonormal: units do not blur a decision.
+
+    Moving all models by a δ with Q δ = 0 changes nothing; T leaves such δ out.
+    """
+
+    def __init__(self, Q: Array, labels: Array) -> None:
+        columns = np.linalg.norm(Q, axis=0)
+        columns[columns == 0] = 1.0
+        scaled = _unit_rows(Q / columns)
+        _, singular, Vt = np.linalg.svd(scaled, full_matrices=False)
+        keep = singular > max(scaled.shape) * _EPS * singular.max(initial=0.0)
+        whitened = Vt[keep].T / singular[keep]  # (d, r)
+        basis = whitened / columns[:, None]
+        self.T = basis if labels.ndim == 1 else np.kron(np.eye(labels.shape[1]), basis)
+        self.queries = _unit_rows(scaled @ whitened)
+
+    def unit_forms(self, forms: Array) -> Array:
+        """Return ``forms`` in y, each scaled to norm 1 (which leaves its sign alone), without those that vanish."""
+        unit = _unit_rows(forms @ self.T)
+        return unit[unit.any(axis=1)]
+
+
+def _unit_rows(M: Array) -> Array:
+    lengths = np.linalg.norm(M, axis=1, keepdims=True)
+    return M / np.where(lengths > 0, lengths, 1.0)
+
+
+def _pooled_newton(loss: Logistic | Multinomial, coordinates: _Coordinates, labels: Array) -> tuple[str, Array | None]:
+    r"""Minimize the loss of all data together, each query scaled to length 1: ("exists", None), or a direction.
+
+    Scaling queries changes the loss but no sign, hence not the answer.  The third derivative of a logistic loss along
+    u is at most :math:`M(u) = c\max_i|Q_i^Tu|` times the second (c = 1, or 2 for K classes), so damped Newton steps
+    decrease it, and a minimum exists once :math:`\|\nabla\|_{H^{-1}}\max_i c\|Q_i\|_{H^{-1}} \le 1/2` (Bach, 2010,
+    Proposition 2).  If a minimum does not exist, the iterates soon answer every query rightly, unless some stay equal.
+    """
+    Z, K = coordinates.queries, loss.n_outputs
+    size, factor = K * Z.shape[1], 1.0 if K == 1 else 2.0
+    if size == 0:
+        return "exists", None
+    if size > _MAX_POOLED:
+        return "undecided", None
+    # The shift of all classes at once is flat: any curvature will do there.
+    fill = np.zeros((size, size)) if K == 1 else np.kron(np.full((K, K), 1.0 / K), np.eye(Z.shape[1]))
+    y = np.zeros(size)
+    for _ in range(_POOLED_ITERATIONS):
+        gradient = local_gradient(y, Z, labels, loss, 0.0)
+        try:
+            L = np.linalg.cholesky(local_hessian(y, Z, labels, loss, 0.0) + fill)
+        except np.linalg.LinAlgError:
+            return "undecided", None
+        decrement = float(np.linalg.norm(scipy.linalg.solve_triangular(L, gradient, lower=True)))
+        inverse = scipy.linalg.cho_solve((L, True), np.eye(size))
+        blocks = inverse.reshape(K, Z.shape[1], K, Z.shape[1])
+        spread = max(float(np.einsum("ia,ab,ib->i", Z, blocks[k, :, k], Z, optimize=True).max()) for k in range(K))
+        if factor * decrement * np.sqrt(K * spread) <= 0.25:  # half of what suffices, for rounding
+            return "exists", None
+        step = -inverse @ gradient
+        reach = factor * float(np.abs(margins(step, Z, K)).max())
+        y = y + (np.log1p(reach) / reach if reach > 0 else 1.0) * step
+        if _descends(Z, labels, y):
+            return "separates", coordinates.T @ y
+    return "undecided", None
+
+
+def _nothing_grows(Q: Array, labels: Array, slope: Array | None = None) -> Array | None:
+    """Is there a direction in which nothing grows and something falls for ever?"""
+    coordinates = _Coordinates(Q, labels)
+    forms = _growth(Q, labels)[0]
+    forms = coordinates.unit_forms(forms if slope is None else np.vstack([forms, slope]))
+    if forms.size == 0:
+        return None
     result = scipy.optimize.linprog(
-        objective, A_ub=constraints, b_ub=np.zeros(constraints.shape[0]), bounds=box, method="highs"
+        forms.sum(axis=0), A_ub=forms, b_ub=np.zeros(len(forms)), bounds=[(-1.0, 1.0)] * forms.shape[1], method="highs"
     )
     if result.status != 0:
         return None
-    change = constraints @ result.x
-    # HiGHS works to 1e-7; a decrease counts only if it stands out of that.
-    return result.x if change.min() < -_LP_MARGIN and change.max() < 0.1 * _LP_MARGIN else None
+    change = forms @ result.x
+    if not change.min() < -_LP_ACCURACY:
+        return None
+    # HiGHS keeps the constraints to 1e-7; what is meant to stay equal is made equal to rounding.
+    equal = forms[change > -_LP_ACCURACY]
+    y = result.x - np.linalg.lstsq(equal, equal @ result.x, rcond=1e-12)[0] if len(equal) else result.x
+    return coordinates.T @ y
+
+
+def _slope_outweighs(Q: Array, labels: Array, slope: Array) -> Array | None:
+    """Does the slope outweigh the growth of the losses?  Minimize Σ_i s_i + slope·δ with s_i >= its forms and 0."""
+    coordinates = _Coordinates(Q, labels)
+    forms, point = _growth(Q, labels)
+    forms, tilt, n = forms @ coordinates.T, slope @ coordinates.T, len(Q)
+    scale = max(float(np.abs(forms).max()), float(np.abs(tilt).max()), np.finfo(np.float64).tiny)
+    of_point = scipy.sparse.csr_matrix((np.ones(len(point)), (np.arange(len(point)), point)), shape=(len(point), n))
+    result = scipy.optimize.linprog(
+        np.concatenate([tilt / scale, np.ones(n)]),
+        A_ub=scipy.sparse.hstack([scipy.sparse.csr_matrix(forms / scale), -of_point]).tocsr(),
+        b_ub=np.zeros(len(point)),
+        bounds=[(-1.0, 1.0)] * len(tilt) + [(0.0, None)] * n,
+        method="highs",
+    )
+    return coordinates.T @ result.x[: len(tilt)] if result.status == 0 and result.fun < -_LP_ACCURACY else None
 
 
 def _together(problem: Problem, delta: Array) -> Direction:

@@ -32,6 +32,7 @@ from solvers.optimality import Optimality, gradient_at_zero, local_gradients, ma
 from solvers.quadratic import (
     EigenModels,
     Models,
+    built_in,
     is_built_in,
     least_squares_factors,
     minimize_models,
@@ -129,6 +130,7 @@ def _is_cheap_to_decide(problem: Problem) -> bool:
 def _choose(problem: Problem, method: str) -> str:
     if method not in METHODS:
         raise ShapeError("method", f"one of {', '.join(METHODS)}", repr(method))
+    allowed: tuple[str, ...]
     if not is_built_in(problem.reg):
         allowed = ("dense",)
     elif isinstance(problem.loss, LeastSquares):
@@ -221,11 +223,12 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
     """
     sizes = norms(thetas)
     forces = 2.0 * problem.nu * float(np.sum(sizes)) + _data_rounding(problem, thetas)
-    if is_built_in(problem.reg):
-        lam, apart = problem.reg.lam, norms(rho - thetas)
-        if isinstance(problem.reg, SquaredL2):
+    reg = problem.reg
+    if is_built_in(reg):
+        lam, apart = reg.lam, norms(rho - thetas)
+        if isinstance(reg, SquaredL2):
             stiffness = np.full_like(apart, 2.0 * lam)
-        elif isinstance(problem.reg, L2):
+        elif isinstance(reg, L2):
             # Not next to the kink, where rounding turns the whole force around: a model there must be tied to ρ.
             stiffness = np.divide(lam, apart, out=np.zeros_like(apart), where=apart > 1e-8 * norms(rho))
         else:
@@ -278,7 +281,7 @@ def _without_minimum(problem: Problem, direction: Direction, method: str) -> Sol
 def _closed_form(problem: Problem, ridge: Ridge) -> Reached:
     """Least squares with ℓ2²: the stationarity conditions are linear (Cholesky, then one d × d system)."""
     start, stop = rows_of_free(problem)
-    lam, anchors = problem.reg.lam, anchors_of(problem)
+    lam, anchors = built_in(problem.reg).lam, anchors_of(problem)
     shift = 2.0 * (problem.nu + lam)
     if ridge.is_zero:
         factors = least_squares_factors(problem.stack.Q, problem.stack.labels, start, stop, shift)
@@ -299,6 +302,7 @@ def _closed_form(problem: Problem, ridge: Ridge) -> Reached:
 
 
 def normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> tuple[Array, Array]:
+    """Return Q_nᵀQ_n (lower triangles) and Q_nᵀA_n of the free users, whose rows are ``start[n]:stop[n]``."""
     stack, size = problem.stack, problem.dim
     H, b = np.empty((len(start), size, size)), np.empty((len(start), size))
     over_users(
@@ -313,13 +317,13 @@ def _secular(problem: Problem, ridge: Ridge) -> Reached:
     start, stop = rows_of_free(problem)
     H, b = normal_equations(problem, start, stop)
     ridge.add_to(H)
-    anchors, free = anchors_of(problem), problem.free
+    anchors, free, reg = anchors_of(problem), problem.free, built_in(problem.reg)
     models = Models(H, 2.0 * problem.nu, np.zeros_like(b), -b)
-    point, iterations = minimize_models(models, problem.reg, anchors)
+    point, iterations = minimize_models(models, reg, anchors)
 
     def refine_with(models: Models | EigenModels, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, Array]:
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
-        again, _ = minimize_models(replace(models, center=center, slope=slope), problem.reg, anchors, rho)
+        again, _ = minimize_models(replace(models, center=center, slope=slope), reg, anchors, rho)
         return again.rho, assemble(problem, again.thetas)
 
     return Reached(

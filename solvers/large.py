@@ -24,6 +24,7 @@ import scipy.linalg
 from solvers import _kernels as kernels
 from solvers._parallel import over_items, over_users
 from solvers.optimality import gradient_at_zero
+from solvers.quadratic import built_in
 from solvers.views import anchors_of, assemble, rows_of_free
 from theory import Multinomial, Problem, SquaredL2
 from theory.arrays import Array
@@ -98,7 +99,7 @@ class _Loss:
         self.queries = compact(problem.stack.Q)
         self.start, self.stop = rows_of_free(problem)
         self.labels = problem.stack.labels
-        self.lam, self.nu = problem.reg.lam, problem.nu
+        self.lam, self.nu = built_in(problem.reg).lam, problem.nu
         self.K = problem.loss.n_outputs
         d = len(self.queries.columns)
         self.shape = (len(self.start), self.K, d)
@@ -130,7 +131,9 @@ class _Loss:
         over_users(task, self.rows * (4.0 * K * d))
         rho = self.rho(theta)
         away = theta - rho
-        value = values.sum() + self.nu * np.sum(theta**2) + self.lam * (np.sum(away**2) + np.sum((rho - self.pins) ** 2))
+        value = (
+            values.sum() + self.nu * np.sum(theta**2) + self.lam * (np.sum(away**2) + np.sum((rho - self.pins) ** 2))
+        )
         gradients += 2.0 * self.nu * theta + 2.0 * self.lam * away
         return float(value + np.sum(self.slope * rho)), gradients, probabilities
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from solvers.data_terms import data_hessians
 from solvers.optimality import local_gradients, margins
-from solvers.quadratic import Anchors, BuiltIn, Models, is_built_in, reduce_to_rho
-from theory import L2, AssumptionError, LeastSquares, Problem, SolverError
+from solvers.quadratic import Anchors, BuiltIn, Models, built_in, reduce_to_rho
+from theory import L2, LeastSquares, Problem, SolverError
 from theory.arrays import Array, as_vector
 from theory.regularizers import norms
 
@@ -49,19 +49,18 @@ def local_minima(problem: Problem, rho: Any, *, tol: float = 1e-10) -> tuple[Arr
     (array([4. , 0. ]), array([-1. , -0.5]))
     """
     rho = as_vector(rho, "rho", problem.dim)
-    if not is_built_in(problem.reg):
-        raise AssumptionError("local_optimum", f"regularizer {problem.reg!r}", "use SquaredL2, L2 or SmoothL2")
+    reg = built_in(problem.reg)
     free = problem.free
     thetas = np.tile(rho, (problem.n_users, 1))
     for s, model in problem.pinned.items():
         thetas[s] = model
     if free.any():
-        thetas = _minimize_each(problem, rho, thetas, tol)
+        thetas = _minimize_each(problem, reg, rho, thetas, tol)
     gradients = local_gradients(problem, thetas)
-    reports = np.array(problem.reg.gradient(rho, thetas))
-    if isinstance(problem.reg, L2):
+    reports = np.array(reg.gradient(rho, thetas))
+    if isinstance(reg, L2):
         tied = (thetas == rho).all(axis=1) & free
-        reports[tied] = problem.reg.project(gradients[tied])
+        reports[tied] = reg.project(gradients[tied])
     return thetas, reports
 
 
@@ -83,7 +82,7 @@ def honest_gradient(problem: Problem, s: int, rho: Any) -> Array:
     return local_minima(others, rho)[1].sum(axis=0) + others.slope
 
 
-def _minimize_each(problem: Problem, rho: Array, thetas: Array, tol: float) -> Array:
+def _minimize_each(problem: Problem, reg: BuiltIn, rho: Array, thetas: Array, tol: float) -> Array:
     """Newton on every local problem at once; the regularizer is exact in each step, the steps are damped per user."""
     free = problem.free
     nothing = Anchors(np.zeros((0, problem.dim)), np.zeros(problem.dim))
@@ -93,7 +92,7 @@ def _minimize_each(problem: Problem, rho: Array, thetas: Array, tol: float) -> A
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
         models = Models(data_hessians(problem, m), 2.0 * problem.nu, center, slope)
         target = thetas.copy()
-        target[free] = _eliminated(models, problem.reg, nothing, rho)
+        target[free] = _eliminated(models, reg, nothing, rho)
         if isinstance(problem.loss, LeastSquares):
             return target
         thetas, m, moved = _damped(problem, rho, thetas, m, target, gradients)
@@ -154,5 +153,5 @@ def _local_residuals(problem: Problem, rho: Array, thetas: Array, gradients: Arr
     if isinstance(problem.reg, L2):
         tied = (thetas == rho).all(axis=1)
         pulls[tied] = problem.reg.project(gradients[tied])
-    scale = np.maximum(norms(local_gradients(problem, np.tile(rho, (problem.n_users, 1)))), problem.reg.lam)
+    scale = np.maximum(norms(local_gradients(problem, np.tile(rho, (problem.n_users, 1)))), built_in(problem.reg).lam)
     return np.where(problem.free, norms(gradients - pulls) / scale, 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from solvers.data_terms import DataTerms, data_terms
 from solvers.optimality import gradient_at_zero, optimality
-from solvers.quadratic import Anchors, Models, minimize_models, quadratic_factors, squared_l2_step
+from solvers.quadratic import Anchors, Models, built_in, minimize_models, quadratic_factors, squared_l2_step
 from solvers.views import Ridge, anchors_of, assemble
 from theory import Problem, SquaredL2
 from theory.arrays import Array
@@ -33,9 +33,7 @@ class _State:
     residual: float
 
 
-def newton(
-    problem: Problem, ridge: Ridge, start: tuple[Array, Array] | None = None
-) -> tuple[Array, Array, int, float]:
+def newton(problem: Problem, ridge: Ridge, start: tuple[Array, Array] | None = None) -> tuple[Array, Array, int, float]:
     """Return ρ, θ (N, P), the number of iterations and ‖∇Loss(0, 0)‖."""
     scale, anchors = gradient_at_zero(problem), anchors_of(problem)
     n_free = int(problem.free.sum())
@@ -64,33 +62,31 @@ def newton(
     return state.rho, state.thetas, iteration, scale
 
 
-def _evaluate(
-    problem: Problem, rho: Array, thetas: Array, scale: float, order: int, workspace: Array
-) -> _State:
+def _evaluate(problem: Problem, rho: Array, thetas: Array, scale: float, order: int, workspace: Array) -> _State:
     terms = data_terms(problem, thetas, order=order, workspace=workspace)
     rest = problem.nu * float(np.sum(thetas**2)) + float(np.sum(problem.reg.value(rho, thetas)))
     residual = optimality(problem, rho, thetas, terms.gradients, scale).relative
     return _State(rho, thetas, terms.value + rest + float(rho @ problem.slope), terms, residual)
 
 
-def _target(
-    problem: Problem, ridge: Ridge, state: _State, anchors: Anchors, tolerance: float
-) -> tuple[Array, Array]:
+def _target(problem: Problem, ridge: Ridge, state: _State, anchors: Anchors, tolerance: float) -> tuple[Array, Array]:
     """Minimize the model of the loss around ``state``, whose Hessians are used up."""
-    free, H = problem.free, state.terms.hessians
+    free, H, reg = problem.free, state.terms.hessians, built_in(problem.reg)
+    if H is None:
+        raise ValueError("this state was evaluated without its Hessians")
     ridge.add_to(H)
     center = np.ascontiguousarray(state.thetas[free])
     slope = np.ascontiguousarray(state.terms.gradients[free])
     if not ridge.is_zero:
         slope = slope + center @ ridge.matrix
-    if isinstance(problem.reg, SquaredL2):
-        lam = problem.reg.lam
-        pulls = problem.reg.gradient(state.rho, state.thetas)
+    if isinstance(reg, SquaredL2):
+        lam = reg.lam
+        pulls = reg.gradient(state.rho, state.thetas)
         factors = quadratic_factors(H, pulls[free] - slope, 2.0 * (problem.nu + lam))
         drho, dthetas = squared_l2_step(factors, lam, len(anchors.models), pulls.sum(axis=0) + problem.slope)
         return state.rho + drho, assemble(problem, center + dthetas)
     models = Models(H, 2.0 * problem.nu, center, slope)
-    point, _ = minimize_models(models, problem.reg, anchors, state.rho, tolerance=tolerance)
+    point, _ = minimize_models(models, reg, anchors, state.rho, tolerance=tolerance)
     return point.rho, assemble(problem, point.thetas)
 
 

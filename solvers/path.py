@@ -14,7 +14,7 @@ import numpy as np
 
 from solvers.joint import Reached, checked, finish, minimize, normal_equations
 from solvers.optimality import gradient_at_zero
-from solvers.quadratic import EigenModels, Models, is_built_in, minimize_models
+from solvers.quadratic import EigenModels, Models, built_in, is_built_in, minimize_models
 from solvers.result import Solution
 from solvers.views import anchors_of, assemble, rows_of_free
 from theory import LeastSquares, Problem, Regularizer
@@ -68,12 +68,12 @@ def _eigen(problem: Problem) -> tuple[Array, Array, Array]:
 
 def _least_squares(problem: Problem, V: Array, eigenvalues: Array, b: Array) -> Reached:
     models = EigenModels(V, eigenvalues + 2.0 * problem.nu, np.zeros_like(b), -b)
-    anchors, free = anchors_of(problem), problem.free
-    point, iterations = minimize_models(models, problem.reg, anchors)
+    anchors, free, reg = anchors_of(problem), problem.free, built_in(problem.reg)
+    point, iterations = minimize_models(models, reg, anchors)
 
     def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
-        again, _ = minimize_models(replace(models, center=center, slope=slope), problem.reg, anchors, rho)
+        again, _ = minimize_models(replace(models, center=center, slope=slope), reg, anchors, rho)
         return again.rho, assemble(problem, again.thetas)
 
     thetas = assemble(problem, point.thetas)

@@ -14,14 +14,16 @@ models are eliminated exactly, so that what remains is a convex function of ρ a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import scipy.linalg
 
 from solvers import _kernels as kernels
 from solvers._parallel import n_threads, over_users
-from theory import L2, Regularizer, SmoothL2, SquaredL2
+from theory import L2, AssumptionError, Regularizer, SmoothL2, SquaredL2
 from theory.arrays import Array
 from theory.regularizers import norms
 
@@ -202,11 +204,10 @@ def _minimize(
 
 def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: Reduced) -> Reduced | None:
     """Return a point that is lower: Newton's, or the majorizer's step, which is doubled as long as that pays."""
-    if point.hessian is None or point.negative is None:
-        raise ValueError("a step needs a point with its Hessian")
+    hessian, negative = _hessian(point)
     reach = 10.0 * float(np.max(norms(point.rho - np.concatenate([point.thetas, anchors.models])), initial=0.0))
-    newton = _descent(point.hessian - point.negative, point.gradient, reach)
-    majorizing = _descent(point.hessian, point.gradient, reach)
+    newton = _descent(hessian - negative, point.gradient, reach)
+    majorizing = _descent(hessian, point.gradient, reach)
     # Newton's step squares the relative gradient: below 1e-7 the next point is the last, and needs no Hessian.
     order = 0 if float(norms(point.gradient)) <= 1e-7 * point.scale else 2
     for step, length in ((newton, 1.0), (newton, 0.25), (majorizing, 1.0), (newton, 0.01), (majorizing, 0.01)):
@@ -217,6 +218,12 @@ def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: R
         if _accept(point, trial, length * float(point.gradient @ step)):
             return _longer(models, reg, anchors, point, trial, length * step) if step is majorizing else trial
     return None
+
+
+def _hessian(point: Reduced) -> tuple[Array, Array]:
+    if point.hessian is None or point.negative is None:
+        raise ValueError("this point was evaluated without its Hessian")
+    return point.hessian, point.negative
 
 
 def _longer(
@@ -278,8 +285,8 @@ def _weighted_median(models: Models | EigenModels, reg: L2, anchors: Anchors) ->
         return np.zeros(1)
     low, high = -1, breaks.size  # derivative < 0 at breaks[low], >= 0 at breaks[high]
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if derivative(breaks[middle]) < 0 else (low, middle)
+        between = (low + high) // 2
+        low, high = (between, high) if derivative(breaks[between]) < 0 else (low, between)
     if low < 0 or high == breaks.size:
         return breaks[[min(max(low, 0), breaks.size - 1)]]
     # Between two breaks the derivative is a line (pinned models are breaks, so it does not jump inside).
@@ -296,7 +303,7 @@ def _start(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors) -> Arra
     stand_in = reg if isinstance(reg, SquaredL2) else SquaredL2(0.5 * reg.lam)
     origin = anchors.models.mean(axis=0) if len(anchors.models) else np.zeros(models.center.shape[1])
     point = reduce_to_rho(models, stand_in, anchors, origin, order=2)
-    return point.rho + _descent(point.hessian, point.gradient)
+    return point.rho + _descent(_hessian(point)[0], point.gradient)
 
 
 def _pins(reg: BuiltIn, rho: Array, pins: Array) -> tuple[float, Array, Array, Array]:
@@ -310,7 +317,7 @@ def _pins(reg: BuiltIn, rho: Array, pins: Array) -> tuple[float, Array, Array, A
         stiffness, kappa = np.full(len(pins), 2.0 * reg.lam), np.zeros(len(pins))
     else:
         root = length if isinstance(reg, L2) else np.hypot(1.0, length)
-        root = np.maximum(root, np.finfo(float).tiny**0.25)  # at the kink, a very stiff spring
+        root = np.maximum(root, np.finfo(float).tiny ** 0.25)  # at the kink, a very stiff spring
         stiffness, kappa = reg.lam / root, reg.lam / root**3
     negative = (z.T * kappa) @ z
     hessian = float(stiffness.sum()) * np.eye(size)
@@ -350,9 +357,7 @@ class Factors:
     solved_sum: Array
 
 
-def least_squares_factors(
-    Q: Array, answers: Array, start: np.ndarray, stop: np.ndarray, shift: float
-) -> Factors:
+def least_squares_factors(Q: Array, answers: Array, start: np.ndarray, stop: np.ndarray, shift: float) -> Factors:
     """Factor Q_nᵀQ_n + shift·I for every user."""
     n, d = len(start), Q.shape[1]
     small = _is_small(d, n)
@@ -380,7 +385,7 @@ def quadratic_factors(H: Array, b: Array, shift: float) -> Factors:
     return _factor(task, L, b, np.full(n, float(size) ** 3))
 
 
-def _factor(task, L: Array, b: Array, flops: np.ndarray) -> Factors:
+def _factor(task: Callable[[int, Array, Array, int, int], int], L: Array, b: Array, flops: np.ndarray) -> Factors:
     size = b.shape[1]
     inverse, solved = np.zeros((n_threads(), size, size)), np.zeros((n_threads(), size))
     status = over_users(lambda part, a, z: task(part, inverse[part], solved[part], a, z), flops, kernels.LANES)
@@ -445,6 +450,13 @@ def _back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
     return solved, total.sum(axis=0)
 
 
-def is_built_in(reg: Regularizer) -> bool:
+def is_built_in(reg: Regularizer) -> TypeGuard[BuiltIn]:
     """Whether ``reg`` is exactly one of the paper's three regularizers."""
     return type(reg) in KINDS
+
+
+def built_in(reg: Regularizer) -> BuiltIn:
+    """Return ``reg``, which must be one of the paper's three regularizers."""
+    if not is_built_in(reg):
+        raise AssumptionError("def_regularization", f"regularizer {reg!r}", "use SquaredL2, L2 or SmoothL2")
+    return reg

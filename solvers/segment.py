@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from solvers.quadratic import built_in
 from solvers.result import MinimizerSet
 from theory import Problem
 from theory.arrays import Array
@@ -27,7 +28,7 @@ def center_of_segment(problem: Problem, rho: Array, thetas: Array, pulls: Array)
     rho, thetas : a minimum, (P,) and (N, P); the rows of users without any loss, whose model is where ρ is, are moved
     pulls : subgradients of R in ρ that balance, as :func:`solvers.optimality.optimality` returns them, (N, P)
     """
-    lam, idle = problem.reg.lam, _without_any_loss(problem)
+    lam, idle = built_in(problem.reg).lam, _without_any_loss(problem)
     forces, apart = pulls / lam, norms(rho - thetas)
     if idle.all() or np.any((norms(forces) < 1.0 - _NEAR) & ~idle):
         return rho, None  # a user that is strictly tied to ρ, or a pinned model, holds it
@@ -53,7 +54,7 @@ def center_of_segment(problem: Problem, rho: Array, thetas: Array, pulls: Array)
     return middle, MinimizerSet("segment", ends, axis[None])
 
 
-def _without_any_loss(problem: Problem) -> Array:
+def _without_any_loss(problem: Problem) -> np.ndarray:
     """Users with ν = 0 and no data: their model is wherever ρ is."""
     empty = problem.stack.stop == problem.stack.start
     return empty & problem.free & (problem.nu == 0)

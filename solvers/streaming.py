@@ -69,8 +69,7 @@ class StreamedSolution:
         """Yield θ_n* (d,) of each user, in order, reading the users once more."""
         for block in _blocks(self.source):
             factors = _factor(block, self.reg, self.nu)
-            for theta in solve_reduced(factors, 2.0 * self.reg.lam * self.rho)[0]:
-                yield theta
+            yield from solve_reduced(factors, 2.0 * self.reg.lam * self.rho)[0]
 
     def residual(self) -> float:
         """Return ‖∇Loss‖ relative to ‖∇Loss(0, 0)‖, reading the users once more (memory independent of N)."""
@@ -129,7 +128,7 @@ def minimize_stream(source: Source, reg: SquaredL2, nu: float = 0.0) -> Streamed
         raise ShapeError("source", "at least one user", "none")
     matrix = n_users * np.eye(len(solved_sum)) - 2.0 * reg.lam * inverse_sum
     try:
-        rho = np.linalg.solve(matrix, solved_sum)
+        rho: Array = np.linalg.solve(matrix, solved_sum).astype(np.float64)
     except np.linalg.LinAlgError:
         raise AssumptionError("eq1_global_loss", f"nu = {nu} and users without data", "use nu > 0") from None
     return StreamedSolution(rho, n_users, n_data, reg, nu, source)
@@ -199,7 +198,7 @@ def parquet_users(
     ShapeError
         A column that is missing, or users whose rows are not next to each other in increasing order of id.
     """
-    import pyarrow.dataset  # noqa: PLC0415  (an import of half a second that only this function needs)
+    import pyarrow.dataset
 
     dataset = pyarrow.dataset.dataset(str(path))
     names = dataset.schema.names
@@ -239,11 +238,11 @@ def refine(solution: StreamedSolution) -> StreamedSolution:
     Worth it only when 2λ is many orders of magnitude above the curvature of the users' data.
     """
     reg = solution.reg
-    total, inverse_sum, n = np.zeros_like(solution.rho), 0.0, 0
+    total, inverse_sum, n = np.zeros_like(solution.rho), np.zeros((solution.rho.size,) * 2), 0
     for block in _blocks(solution.source):
         factors = _factor(block, reg, solution.nu)
         total += solve_reduced(factors, 2.0 * reg.lam * solution.rho)[1]
         inverse_sum, n = inverse_sum + factors.inverse_sum, n + len(block.sizes)
     matrix = n * np.eye(len(total)) - 2.0 * reg.lam * inverse_sum
-    rho = solution.rho + np.linalg.solve(matrix, total - n * solution.rho)
+    rho: Array = (solution.rho + np.linalg.solve(matrix, total - n * solution.rho)).astype(np.float64)
     return StreamedSolution(rho, solution.n_users, solution.n_data, reg, solution.nu, solution.source)

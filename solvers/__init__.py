@@ -1,5 +1,12 @@
 """Exact global minima, with certificates."""
 
+from solvers.batch import (
+    BatchSolution,
+    gaussian_statistics,
+    minimize_least_squares_batch,
+    minimize_logistic_batch,
+)
+from solvers.certificate import certify
 from solvers.chain import (
     Poisoning,
     PredictedLimit,
@@ -23,6 +30,7 @@ from solvers.trajectory import Trajectory, federated_descent
 from theory.pac import PacVerdict, gradient_pac
 
 __all__ = [
+    "BatchSolution",
     "Certificate",
     "Direction",
     "MinimizerSet",
@@ -38,12 +46,16 @@ __all__ = [
     "StreamedSolution",
     "Trajectory",
     "UserBlock",
+    "certify",
     "counter_gradient_limit",
     "federated_descent",
+    "gaussian_statistics",
     "gradient_pac",
     "honest_gradient",
     "local_minima",
     "minimize",
+    "minimize_least_squares_batch",
+    "minimize_logistic_batch",
     "minimize_path",
     "minimize_stream",
     "parquet_users",

@@ -24,6 +24,7 @@ import numpy as np
 
 from solvers import _certificate_kernels_draft as kernels
 from solvers._enclosures import TINY, UNIT, Balls, Interval, Twofold, ball_interval, two_sum
+from solvers._parallel import over_users
 from theory import LeastSquares, Logistic, Multinomial, Problem
 from theory.arrays import Array
 from theory.losses import local_hessian
@@ -33,6 +34,7 @@ Vectors = Twofold | Balls
 
 # Gram matrices with more entries than this in all are used block by block and not kept.
 _KEPT_ENTRIES = 2**26
+_BLOCK_ENTRIES = 2**17
 # Radii at which local curvature is tried, in units of 1/max‖Q_i‖; at the first a logistic weight falls by 0.1 %.
 _RADII = (1e-3, 0.1, 1.0, 4.0)
 # Hessians of other losses are formed, for a better bound, where that takes no more flops than this.
@@ -50,16 +52,17 @@ class Curvature:
         Infinite where the bound holds everywhere.
     least, largest : (N,) arrays
         Proven bounds on the eigenvalues of G_n.
+    traces : (N,) array
+        About tr G_n, for use where no proof is needed.
     matrices : (N, P, P) array or None
         G_n, each up to ``error`` in the spectral norm; None where there are none.
     """
 
-    def __init__(self, radius: float, least: Array, largest: Array, matrices: Array | None, error: Array) -> None:
+    def __init__(self, radius: float, n_users: int) -> None:
         self.radius = radius
-        self.least = least
-        self.largest = largest
-        self.matrices = matrices
-        self.error = error
+        self.least, self.largest = np.zeros(n_users), np.zeros(n_users)
+        self.traces, self.error = np.zeros(n_users), np.zeros(n_users)
+        self.matrices: Array | None = None
 
     def least_eigenvalue(self, multiple: float, weights: Array, directions: Vectors, cuts: Array) -> float:
         r"""Return a proven lower bound on λ_min of :math:`m I + \sum_n w_n G_n - \sum_n c_n \hat z_n \hat z_n^T`.
@@ -95,19 +98,16 @@ class FloatCurvature(Curvature):
         total = -(scaled @ scaled.T) if small else -(scaled.T @ scaled)
         error = (sum(scaled.shape) + 8.0) * UNIT * float(np.sum(cuts))
         if len(weighted) and self.matrices is not None:
-            total += np.tensordot(weights[weighted], self.matrices[weighted], axes=1)
-            sizes = np.linalg.norm(self.matrices[weighted], axis=(1, 2))
-            rounding = (len(weighted) + 8.0) * UNIT * sizes
-            error += float(np.sum(weights[weighted] * (self.error[weighted] + rounding)))
+            total += (weights @ self.matrices.reshape(len(weights), -1)).reshape(total.shape)
+            rounding = (len(weights) + 8.0) * UNIT * self.traces
+            error += float(np.sum(weights * (self.error + rounding)))
         return float(least_eigenvalues(total[None], np.array([_UP * error]))[0])
 
 
 class BallCurvature(Curvature):
     """Curvature in balls; ``matrices`` holds float64 approximations, for use where no proof is needed."""
 
-    def __init__(self, radius: float, least: Array, largest: Array, matrices: Array | None, balls: list[Any]) -> None:
-        super().__init__(radius, least, largest, matrices, np.zeros_like(least))
-        self._balls = balls
+    balls: tuple[Any, ...] = ()
 
     def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
         from flint import arb, arb_mat
@@ -119,7 +119,7 @@ class BallCurvature(Curvature):
         Z = arb_mat(len(cuts), size, (roots[:, None] * directions.values).ravel().tolist())
         total = -(Z * Z.transpose()) if small else -(Z.transpose() * Z)
         for n in weighted:
-            total += self._balls[n] * arb(float(weights[n]))
+            total += self.balls[n] * arb(float(weights[n]))
         return ball_least_eigenvalue(total)
 
 
@@ -365,7 +365,13 @@ class FloatPoint(Point):
         labels = stack.labels.reshape(len(stack.labels), loss.n_outputs)
         stop = np.where(self.free, stack.stop, stack.start)
         thetas = np.ascontiguousarray(self.thetas).reshape(shape), np.ascontiguousarray(self.thetas_low).reshape(shape)
-        kernels.data_gradients(stack.Q, labels, stack.start, stop, *thetas, kind, high, low, error, 0, n_users)
+
+        def task(part: int, first: int, last: int) -> int:
+            return kernels.data_gradients(
+                stack.Q, labels, stack.start, stop, *thetas, kind, high, low, error, first, last
+            )
+
+        over_users(task, 60.0 * self.n_data * self.problem.dim)
         return Twofold(high.reshape(n_users, -1), low.reshape(n_users, -1), error)
 
     def _own_data_gradients(self) -> Twofold:
@@ -391,29 +397,40 @@ class FloatPoint(Point):
         return Twofold(values, error=error)
 
     def _no_curvature(self) -> Curvature:
-        none = np.zeros(self.problem.n_users)
-        return FloatCurvature(np.inf, none, none, None, none)
+        return FloatCurvature(np.inf, self.problem.n_users)
 
     def _gram_curvature(self, radius: float) -> Curvature:
         n_users, size = self.problem.n_users, self.problem.dim
-        least, largest, error = np.zeros(n_users), np.zeros(n_users), np.zeros(n_users)
-        block = max(1, _KEPT_ENTRIES // size**2)
-        matrices = None
-        for first in range(0, n_users, block):
-            users = np.arange(first, min(first + block, n_users))
-            matrices = np.zeros((len(users), size, size))
-            for n in users[self.free[users] & (self.n_data[users] > 0)]:
-                X = self._weighted_rows(n, radius)
-                matrices[n - first] = X.T @ X
-            trace = np.trace(matrices, axis1=1, axis2=2)
-            error[users] = _UP * ((self.n_data[users] + 12.0) * UNIT * trace + self.n_data[users] * TINY)
-            frobenius = np.linalg.norm(matrices, axis=(1, 2))
-            sums = np.max(np.sum(np.abs(matrices), axis=2), axis=1)
-            largest[users] = _UP * (np.minimum(frobenius, sums) + error[users])
-            enough = np.flatnonzero(self.n_data[users] >= size)
-            proven = least_eigenvalues(matrices[enough], error[users][enough])
-            least[users[enough]] = np.maximum(proven, 0.0)
-        return FloatCurvature(radius, least, largest, matrices if n_users <= block else None, error)
+        curvature = FloatCurvature(radius, n_users)
+        if n_users * size**2 <= _KEPT_ENTRIES:
+            curvature.matrices = np.zeros((n_users, size, size))
+
+        def task(part: int, first: int, last: int) -> int:
+            # Blocks that stay in the processor's cache.
+            step = max(1, _BLOCK_ENTRIES // size**2)
+            for start in range(first, last, step):
+                self._bound_grams(curvature, np.arange(start, min(start + step, last)))
+            return 0
+
+        over_users(task, self.n_data * size**2 + 4.0 * size**3)
+        return curvature
+
+    def _bound_grams(self, curvature: Curvature, users: np.ndarray) -> None:
+        size = self.problem.dim
+        matrices = np.zeros((len(users), size, size)) if curvature.matrices is None else curvature.matrices[users[0] :]
+        matrices = matrices[: len(users)]
+        for i, n in enumerate(users):
+            if self.free[n] and self.n_data[n] > 0:
+                X = self._weighted_rows(n, curvature.radius)
+                np.matmul(X.T, X, out=matrices[i])
+        traces = np.trace(matrices, axis1=1, axis2=2)
+        error = _UP * ((self.n_data[users] + 12.0) * UNIT * traces + self.n_data[users] * TINY)
+        frobenius = np.sqrt(np.einsum("nij,nij->n", matrices, matrices)) + TINY
+        sums = np.max(np.sum(np.abs(matrices), axis=2), axis=1)
+        enough = np.flatnonzero(self.n_data[users] >= size)
+        curvature.traces[users], curvature.error[users] = traces, error
+        curvature.largest[users] = _UP * (np.minimum(frobenius, sums) + error)
+        curvature.least[users[enough]] = np.maximum(least_eigenvalues(matrices[enough], error[enough]), 0.0)
 
 
 class BallPoint(Point):
@@ -462,14 +479,14 @@ class BallPoint(Point):
         return np.maximum(ball_interval(decay / ((decay + 1) * (decay + 1))).low, 0.0)
 
     def _no_curvature(self) -> Curvature:
-        none = np.zeros(self.problem.n_users)
-        return BallCurvature(np.inf, none, none, None, [])
+        return BallCurvature(np.inf, self.problem.n_users)
 
     def _gram_curvature(self, radius: float) -> Curvature:
         from flint import arb_mat
 
         n_users, size = self.problem.n_users, self.problem.dim
-        least, largest, matrices = np.zeros(n_users), np.zeros(n_users), np.zeros((n_users, size, size))
+        curvature = BallCurvature(radius, n_users)
+        curvature.matrices = np.zeros((n_users, size, size))
         balls = [arb_mat(size, size) for _ in range(n_users)]
         for n in self._users_with_data:
             X = self._weighted_rows(n, radius)
@@ -480,12 +497,14 @@ class BallPoint(Point):
                 rounding = _trace_bound(G) * 4.0 * UNIT * _UP
                 G -= arb_mat(size, size, (rounding * np.eye(size)).ravel().tolist())
             balls[n] = G
-            matrices[n] = float_matrix(G)
+            curvature.matrices[n] = float_matrix(G)
+            curvature.traces[n] = np.trace(curvature.matrices[n])
             # The 1e-9 of _UP covers this rounding too, for ‖G‖_F >= tr(G)/√P.
-            largest[n] = float(np.linalg.norm(matrices[n])) * _UP + TINY
+            curvature.largest[n] = float(np.linalg.norm(curvature.matrices[n])) * _UP + TINY
             if len(X) >= size:
-                least[n] = max(ball_least_eigenvalue(G), 0.0)
-        return BallCurvature(radius, least, largest, matrices, balls)
+                curvature.least[n] = max(ball_least_eigenvalue(G), 0.0)
+        curvature.balls = tuple(balls)
+        return curvature
 
 
 def _trace_bound(G: Any) -> float:

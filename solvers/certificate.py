@@ -46,13 +46,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from solvers._enclosures import TINY, Interval
+from solvers._parallel import one_blas_thread, over_users
 from solvers._points import BallPoint, Curvature, FloatPoint, Point, Vectors
 from solvers.result import Certificate
 from theory import L2, CertificateError, LeastSquares, Logistic, Multinomial, Problem, SmoothL2, SquaredL2
@@ -60,6 +59,8 @@ from theory.arrays import Array
 from theory.regularizers import norms
 
 _PRECISION = 192
+# Users whose matrices are handled at once.
+_BLOCK = 256
 # A pinned model this close to ρ, relative to ‖ρ‖ and the distances of all models, is tried as the value of ρ.
 _CLOSE = 1e-2
 
@@ -125,8 +126,7 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
     ('Newton step, modulus', True)
     """
     rho, thetas = problem._check_point(rho, thetas)
-    # Small matrices only: threads of BLAS would cost more than they bring.
-    with np.errstate(all="ignore"), _blas().limit(limits=1, user_api="blas"):
+    with np.errstate(all="ignore"), one_blas_thread():
         if type(problem.reg) not in (SquaredL2, L2, SmoothL2):
             return _residual_only(problem, rho, thetas, rigorous)
         if not rigorous:
@@ -136,11 +136,6 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
 
         with ctx.workprec(_PRECISION):
             return _certificate(BallPoint(problem, rho, thetas), rigorous=True)
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _refuse_own_loss(problem: Problem) -> None:
@@ -269,14 +264,28 @@ def _newton_step(point: Point, curvature: Curvature, tied: Array, gradient: _Gra
     hessians = point.hessians(curvature)
     if hessians is None:
         return None
-    size, moving = point.problem.dim, point.free & ~tied
-    H, A, g = hessians[moving], _regularizer_hessians(point), gradient.at_thetas.rounded()[moving]
-    S = A[~point.free].sum(axis=0) + hessians[tied].sum(axis=0)
-    A = A[moving]
+    size, moving = point.problem.dim, np.flatnonzero(point.free & ~tied)
+    g, rest = gradient.at_thetas.rounded(), gradient.at_rho.rounded()
+    solved, sums = np.zeros((len(moving), size, size + 1)), []
+
+    def task(part: int, first: int, last: int) -> int:
+        for start in range(first, last, _BLOCK):
+            users = moving[start : min(start + _BLOCK, last)]
+            H, A = hessians[users], _regularizer_hessians(point, users)
+            try:
+                X = np.linalg.solve(H + A, np.concatenate([H, g[users][:, :, None]], axis=2))
+            except np.linalg.LinAlgError:
+                return 1
+            solved[start : start + len(users)] = X
+            sums.append(np.einsum("nij,njk->ik", A, X))
+        return 0
+
+    if over_users(task, np.full(len(moving), 5.0 * size**3)) != 0:
+        return None
+    pinned = _regularizer_hessians(point, np.flatnonzero(~point.free)).sum(axis=0)
+    S = pinned + hessians[tied].sum(axis=0) + sum(X[:, :size] for X in sums)
     try:
-        solved = np.linalg.solve(H + A, np.concatenate([H, g[:, :, None]], axis=2))
-        pulled = (A @ solved).sum(axis=0)
-        step_rho = np.linalg.solve(S + pulled[:, :size], gradient.at_rho.rounded() + pulled[:, size])
+        step_rho = np.linalg.solve(S, rest + sum(X[:, size] for X in sums))
     except np.linalg.LinAlgError:
         return None
     steps = np.where(point.free[:, None], step_rho, np.zeros((point.problem.n_users, size)))
@@ -284,9 +293,9 @@ def _newton_step(point: Point, curvature: Curvature, tied: Array, gradient: _Gra
     return (step_rho, steps) if np.isfinite(step_rho).all() and np.isfinite(steps).all() else None
 
 
-def _regularizer_hessians(point: Point) -> Array:
-    """R'' at each z_n in float64, shape (N, P, P)."""
-    reg, z = point.problem.reg, point.differences.rounded()
+def _regularizer_hessians(point: Point, users: Array) -> Array:
+    """R'' at z_n in float64, shape (n, P, P)."""
+    reg, z = point.problem.reg, point.differences.rounded()[users]
     identity = np.eye(z.shape[1])
     if type(reg) is SquaredL2:
         return np.broadcast_to(2.0 * reg.lam * identity, (*z.shape, z.shape[1]))
@@ -421,9 +430,8 @@ class _Chord:
         below = (Interval(constant) + Interval(slope) * top).high <= right.low
         slope = np.where(below, slope, 0.0)
         constant = np.where(below, constant, left.low)
-        trace = np.trace(curvature.matrices, axis1=1, axis2=2)
         shifted = (Interval(constant) + Interval(slope) * 2.0 * problem.nu).low
-        return cls(shifted, slope, problem.dim * shifted + slope * trace)
+        return cls(shifted, slope, problem.dim * shifted + slope * curvature.traces)
 
 
 def _secular_root(s: float, copies: float, steep: Array, flat: Array, b: Array) -> float:

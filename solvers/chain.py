@@ -760,7 +760,8 @@ def round_trip(
     r"""Run CGA until it stands still; make a model attack of its limit, and data of that; certify all three.
 
     Each arrow takes its input from the one before it alone: the model from the last ρ^t and report, the data from the
-    model and that report.
+    model and that report.  Under plain ℓ2 a constant report need not determine ρ (d = 1: where the honest pulls cancel, e
+    is flat); the error of "gradient" is then infinite, while model and data, tied to ρ, still determine it.
 
     Raises
     ------
@@ -783,7 +784,7 @@ def round_trip(
     _require_reachable(problem, s, target, _Honest.at(problem, s, target))
     rate = _step(problem, s) if eta is None else as_positive(eta, "eta", "cga_converges")
     attack = CounterGradient(target, problem.reg)
-    run = federated_descent(problem, eta=rate, n_rounds=n_rounds, attack=attack, s=s, rho0=rho0, stop=1e-15)
+    run = federated_descent(problem, eta=rate, n_rounds=n_rounds, attack=attack, s=s, rho0=rho0, stop=1e-14)
     if run.diverged or run.rounds[-1] == n_rounds:
         raise SolverError(f"the attack did not come to rest in {n_rounds} rounds (step {rate:g})")
     # The last round that was answered to: its report belongs to its ρ.

@@ -40,6 +40,8 @@ _RANK = 1e-10
 _SUM = 1e-9
 # Below this many points single ones are worth taking away.
 _FEW = 400
+# Margins beyond this are not tried: a point that its model contradicts so much has weight 1 already.
+_FAR = 12.0
 
 # The types that SciPy declares for it are narrower than what it takes.
 _scipy_minimize: Any = scipy.optimize.minimize
@@ -117,7 +119,8 @@ def class_points(demand: Demand, n_classes: int, *, extra_rounds: int = 1) -> Us
     left = np.linalg.svd(np.ones((1, n_classes)))[2][1:].T
     core = _Core(U, left, left.T @ W @ (V * singular[:rank]))
     labels, counts, z = _relaxed(core, demand.work, extra_rounds)
-    labels, counts, z = _rounded(core, labels, counts, z, least_points(demand, Multinomial(n_classes)))
+    least = least_points(demand, Multinomial(n_classes))
+    labels, counts, z = _rounded(core, labels, counts, z, demand.work, least)
     Q = z @ (V / singular[:rank]).T
     weighted = core.parts(z, labels)[1] * counts[:, None]
     rest = left.T @ (W - (W @ V) @ V.T)
@@ -150,7 +153,7 @@ def _relaxed(core: _Core, work: float, extra_rounds: int) -> tuple[np.ndarray, A
     scale = float(norms(core.G.ravel()))
     scaled = _Core(core.U, core.left, core.G / scale)
     labels = np.arange(core.n_classes)
-    counts, z = _equal_counts(scaled, labels, work / scale)
+    counts, z = _equal_counts(scaled, labels, work / scale, 1.0 / scale)
     counts, z = _improved(scaled, labels, counts, z)
     for _ in range(extra_rounds):
         new_labels, new_z = _paying_points(scaled, labels, counts, z)
@@ -166,13 +169,14 @@ def _relaxed(core: _Core, work: float, extra_rounds: int) -> tuple[np.ndarray, A
     return labels, scale * counts, z
 
 
-def _equal_counts(core: _Core, labels: np.ndarray, work: float) -> tuple[Array, Array]:
+def _equal_counts(core: _Core, labels: np.ndarray, work: float, one: float) -> tuple[Array, Array]:
     """Equal counts whose total is about the least for which Newton's method finds a solution.
 
-    In the limit of many points p = 1/K and z_a = K G_a/n, with G_a the row of class a; from there the total shrinks.
+    In the limit of many points p = 1/K and z_a = K G_a/n, with G_a the row of class a; from there the total shrinks, but
+    not below ``one`` point in each group.
     """
     K = core.n_classes
-    total = 4.0 * max(work / class_bound(K), K * float(norms(core.G.ravel())))
+    total = 4.0 * max(work / class_bound(K), K * float(norms(core.G.ravel())), K * one)
     for _ in range(60):
         solved = _newton(core, labels, np.full(K, total / K), K / total * (core.left @ core.G))
         if solved is not None:
@@ -183,7 +187,7 @@ def _equal_counts(core: _Core, labels: np.ndarray, work: float) -> tuple[Array, 
     z, factor = solved, 0.7
     while factor < 0.97:
         solved = _newton(core, labels, np.full(K, factor * total / K), z)
-        if solved is None:
+        if solved is None or factor * total < K * one:
             factor = factor**0.5
         else:
             total, z = factor * total, solved
@@ -215,7 +219,7 @@ def _least_total(core: _Core, labels: np.ndarray, counts: Array, z: Array) -> tu
         lambda x: float(x[:J].sum()),
         np.concatenate([counts, z.ravel()]),
         jac=lambda x: objective,
-        bounds=[(0.0, None)] * J + [(None, None)] * (J * r),
+        bounds=[(0.0, None)] * J + [(-_FAR, _FAR)] * (J * r),
         constraints=[{"type": "eq", "fun": lambda x: core.excess(*unpack(x), labels), "jac": jacobian}],
         method="SLSQP",
         options={"maxiter": 200, "ftol": 1e-7},
@@ -276,11 +280,13 @@ def _paying_points(core: _Core, labels: np.ndarray, counts: Array, z: Array) -> 
     return np.array(new_labels, dtype=np.int64), np.array(new_z).reshape(len(new_labels), r)
 
 
-def _rounded(core: _Core, labels: np.ndarray, counts: Array, z: Array, least: int) -> tuple[np.ndarray, Array, Array]:
+def _rounded(
+    core: _Core, labels: np.ndarray, counts: Array, z: Array, work: float, least: int
+) -> tuple[np.ndarray, Array, Array]:
     """Integer counts close to the real ones, and z for which the equation holds."""
     solved = None
     whole = np.ceil(counts - 1e-9)
-    for _ in range(50):
+    for _ in range(10):
         # Near a double root a start with smaller margins leads to the root that stays.
         for shrink in (1.0, 0.97, 0.9, 0.7, 0.4):
             solved = _newton(core, labels, whole, shrink * z)
@@ -289,6 +295,11 @@ def _rounded(core: _Core, labels: np.ndarray, counts: Array, z: Array, least: in
         if solved is not None:
             break
         whole = whole + np.maximum(1.0, np.round(0.01 * whole))
+    if solved is None:
+        labels = np.arange(core.n_classes)
+        counts, z = _equal_counts(core, labels, work, 1.0)
+        whole = np.ceil(counts)
+        solved = _newton(core, labels, whole, z)
     if solved is None:
         raise SolverError("K-class poisoning: no integer counts were found")
     z = solved

@@ -18,11 +18,14 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.sparse
+from scipy.special import expit, softmax
 
+from solvers import _kernels as kernels
+from solvers._parallel import one_blas_thread
 from solvers.result import Direction
 from theory import Logistic, Multinomial, Problem, SquaredL2
 from theory.arrays import Array
-from theory.losses import local_gradient, local_hessian, margins
+from theory.losses import margins
 
 _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 1e-12  # changes below this fraction of the terms that they are summed from count as none
@@ -102,21 +105,24 @@ def recession(problem: Problem) -> Direction | None:
     if len(rows) == 0:
         return None
     Q, labels = problem.stack.Q[rows], problem.stack.labels[rows]
-    if problem.slope.any():
-        delta = _slope_outweighs(Q, labels, problem.slope)
-        found = delta is not None and _outweighs(Q, labels, problem.slope, delta)
-        if not found:
-            delta = _nothing_grows(Q, labels, problem.slope)
-            found = delta is not None and _descends(Q, labels, delta, problem.slope)
-    else:
-        delta = _single_feature(Q, labels)
-        if delta is None:
-            coordinates = _Coordinates(Q, labels)
-            verdict, delta = _pooled_newton(problem.loss, coordinates, labels)
-            if verdict == "undecided":
-                delta = _nothing_grows(Q, labels)
-        found = delta is not None and _descends(Q, labels, delta)
-    return _together(problem, delta / np.linalg.norm(delta)) if delta is not None and found else None
+    with one_blas_thread():
+        delta = _direction(problem.loss, Q, labels, problem.slope)
+    return None if delta is None else _together(problem, delta / np.linalg.norm(delta))
+
+
+def _direction(loss: Logistic | Multinomial, Q: Array, labels: Array, slope: Array) -> Array | None:
+    if slope.any():
+        delta = _slope_outweighs(Q, labels, slope)
+        if delta is not None and _outweighs(Q, labels, slope, delta):
+            return delta
+        delta = _nothing_grows(Q, labels, slope)
+        return delta if delta is not None and _descends(Q, labels, delta, slope) else None
+    delta = _single_feature(Q, labels)
+    if delta is None:
+        decided, delta = _pooled_newton(loss, _Coordinates(Q, labels), labels)
+        if not decided:
+            delta = _nothing_grows(Q, labels)
+    return delta if delta is not None and _descends(Q, labels, delta) else None
 
 
 def _single_feature(Q: Array, labels: Array) -> Array | None:
@@ -153,16 +159,30 @@ def _growth(Q: Array, labels: Array) -> tuple[Array, np.ndarray]:
 
 def _growth_along(Q: Array, labels: Array, delta: Array) -> tuple[Array, Array]:
     """Return how each data point's loss changes far out along δ (< 0: it falls for ever), and the size of its terms."""
+    W = delta.reshape(-1, Q.shape[1]).T
+    units = _column_norms(Q)
+    # δ is known to rounding of its largest part, in units in which the queries are of the same size in every feature.
+    m, size = Q @ W, np.abs(Q / units).sum(axis=1) * float(np.abs(W * units[:, None]).max())
     if labels.ndim == 1:
-        return -labels * (Q @ delta), np.abs(Q) @ np.abs(delta)
-    W = delta.reshape(labels.shape[1], -1).T
-    m, size = Q @ W, (np.abs(Q) @ np.abs(W)).max(axis=1)
-    # The classes that carry weight must stay at the top together; then the others decide.
+        return -labels * m[:, 0], size
+    # The classes that carry weight must stay at the top together; then the loss falls if any other falls behind.
     worst = np.where(labels > 0, m, np.inf).min(axis=1)
-    others = np.where(labels > 0, -np.inf, m).max(axis=1)
+    others = np.where(labels > 0, np.inf, m).min(axis=1)
     behind = m.max(axis=1) - worst
     fall = np.where(np.isfinite(others), others - worst, 0.0)
     return np.where(behind > _ROUNDING * size, behind, fall), size
+
+
+def _column_norms(Q: Array) -> Array:
+    columns = np.linalg.norm(Q, axis=0)
+    return np.where(columns > 0, columns, 1.0)
+
+
+def _without_dust(Q: Array, delta: Array) -> Array:
+    """Return δ with what is within rounding of 0 set to 0."""
+    W = delta.reshape(-1, Q.shape[1])
+    sizes = np.abs(W) * _column_norms(Q)
+    return np.where(sizes > 1e-14 * sizes.max(), W, 0.0).ravel()
 
 
 def _descends(Q: Array, labels: Array, delta: Array, slope: Array | None = None) -> bool:
@@ -197,8 +217,7 @@ class _Coordinates:
     """
 
     def __init__(self, Q: Array, labels: Array) -> None:
-        columns = np.linalg.norm(Q, axis=0)
-        columns[columns == 0] = 1.0
+        columns = _column_norms(Q)
         scaled = _unit_rows(Q / columns)
         _, singular, Vt = np.linalg.svd(scaled, full_matrices=False)
         keep = singular > max(scaled.shape) * _EPS * singular.max(initial=0.0)
@@ -218,41 +237,64 @@ def _unit_rows(M: Array) -> Array:
     return M / np.where(lengths > 0, lengths, 1.0)
 
 
-def _pooled_newton(loss: Logistic | Multinomial, coordinates: _Coordinates, labels: Array) -> tuple[str, Array | None]:
-    r"""Minimize the loss of all data together, each query scaled to length 1: ("exists", None), or a direction.
+def _pooled_newton(loss: Logistic | Multinomial, coordinates: _Coordinates, labels: Array) -> tuple[bool, Array | None]:
+    r"""Minimize the loss of all data together, each query scaled to length 1; return whether that decided, and δ.
 
     Scaling queries changes the loss but no sign, hence not the answer.  The third derivative of a logistic loss along
-    u is at most :math:`M(u) = c\max_i|Q_i^Tu|` times the second (c = 1, or 2 for K classes), so damped Newton steps
+    u is at most :math:`c\max_i|Q_i^Tu|` times the second (c = 1, or 2 for K classes), so damped Newton steps
     decrease it, and a minimum exists once :math:`\|\nabla\|_{H^{-1}}\max_i c\|Q_i\|_{H^{-1}} \le 1/2` (Bach, 2010,
     Proposition 2).  If a minimum does not exist, the iterates soon answer every query rightly, unless some stay equal.
     """
     Z, K = coordinates.queries, loss.n_outputs
-    size, factor = K * Z.shape[1], 1.0 if K == 1 else 2.0
-    if size == 0:
-        return "exists", None
-    if size > _MAX_POOLED:
-        return "undecided", None
-    # The shift of all classes at once is flat: any curvature will do there.
-    fill = np.zeros((size, size)) if K == 1 else np.kron(np.full((K, K), 1.0 / K), np.eye(Z.shape[1]))
-    y = np.zeros(size)
+    d = Z.shape[1]
+    if d == 0:
+        return True, None
+    if K * d > _MAX_POOLED:
+        return False, None
+    factor, y = 1.0 if K == 1 else 2.0, np.zeros(K * d)
     for _ in range(_POOLED_ITERATIONS):
-        gradient = local_gradient(y, Z, labels, loss, 0.0)
-        try:
-            L = np.linalg.cholesky(local_hessian(y, Z, labels, loss, 0.0) + fill)
-        except np.linalg.LinAlgError:
-            return "undecided", None
-        decrement = float(np.linalg.norm(scipy.linalg.solve_triangular(L, gradient, lower=True)))
-        inverse = scipy.linalg.cho_solve((L, True), np.eye(size))
-        blocks = inverse.reshape(K, Z.shape[1], K, Z.shape[1])
-        spread = max(float(np.einsum("ia,ab,ib->i", Z, blocks[k, :, k], Z, optimize=True).max()) for k in range(K))
-        if factor * decrement * np.sqrt(K * spread) <= 0.25:  # half of what suffices, for rounding
-            return "exists", None
-        step = -inverse @ gradient
+        m = margins(y, Z, K)
+        L = _pooled_hessian(Z, m)
+        if kernels.cholesky(L) != 0:
+            return False, None
+        gradient = loss.dphi(m, labels)
+        gradient = Z.T @ gradient if K == 1 else (gradient.T @ Z).ravel()
+        step = -gradient
+        kernels.cholesky_solve(L, step)
+        decrement = float(np.sqrt(max(-float(gradient @ step), 0.0)))
+        if factor * decrement * _longest(Z, L, K) <= 0.25:  # half of what suffices, for rounding
+            return True, None
         reach = factor * float(np.abs(margins(step, Z, K)).max())
         y = y + (np.log1p(reach) / reach if reach > 0 else 1.0) * step
         if _descends(Z, labels, y):
-            return "separates", coordinates.T @ y
-    return "undecided", None
+            return True, coordinates.T @ y
+    return False, None
+
+
+def _pooled_hessian(Z: Array, m: Array) -> Array:
+    n, d = Z.shape
+    one, all_rows = np.zeros(1, dtype=np.int64), np.full(1, n, dtype=np.int64)
+    if m.ndim == 1:
+        H = np.empty((1, d, d))
+        kernels.weighted_gram(Z, one, all_rows, expit(m) * expit(-m), H, 0, 1)
+        return H[0]
+    K = m.shape[1]
+    H = np.empty((1, K * d, K * d))
+    kernels.multinomial_hessian(Z, one, all_rows, softmax(m, axis=1), np.ones(n), H, 0, 1)
+    # The shift of all classes at once is flat: any curvature will do there.
+    return H[0] + np.kron(np.full((K, K), 1.0 / K), np.eye(d))
+
+
+def _longest(Z: Array, L: Array, K: int) -> float:
+    """The largest ‖Q_i‖ of one class in the metric of (L Lᵀ)⁻¹."""
+    inverse, d = L.copy(), Z.shape[1]
+    kernels.cholesky_inverse(inverse)
+    largest = 0.0
+    for k in range(K):
+        block = np.tril(inverse[k * d : (k + 1) * d, k * d : (k + 1) * d])
+        block = block + np.tril(block, -1).T
+        largest = max(largest, float(np.max(np.sum((Z @ block) * Z, axis=1))))
+    return float(np.sqrt(largest))
 
 
 def _nothing_grows(Q: Array, labels: Array, slope: Array | None = None) -> Array | None:
@@ -273,7 +315,7 @@ def _nothing_grows(Q: Array, labels: Array, slope: Array | None = None) -> Array
     # HiGHS keeps the constraints to 1e-7; what is meant to stay equal is made equal to rounding.
     equal = forms[change > -_LP_ACCURACY]
     y = result.x - np.linalg.lstsq(equal, equal @ result.x, rcond=1e-12)[0] if len(equal) else result.x
-    return coordinates.T @ y
+    return _without_dust(Q, coordinates.T @ y)
 
 
 def _slope_outweighs(Q: Array, labels: Array, slope: Array) -> Array | None:

@@ -1208,6 +1208,11 @@ def squared_l2_batch(G, b, shift, lam, rho, thetas, first, last):
             _lanes_add_inverse(Z, weight, M)
         if _lanes_cholesky(M) != 0:
             return head + 1
+        for j in range(d):
+            for v in range(count):
+                # M is N·I minus terms of that size: a pivot of 1e-14 N is rounding (M_jj holds 1/L_jj).
+                if M[j, j, v] * M[j, j, v] * N > 1e14:
+                    return head + 1
         _lanes_solve(M, total)
         for v in range(count):
             rho[head + v] = total[:, v]

@@ -1,0 +1,320 @@
+"""Newton with conjugate gradients, paths, streams and batches: all must land where ``minimize`` lands.
+
+Each comparison has a planted falsehood beside it, which the same comparison refuses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from solvers import (
+    UserBlock,
+    certify,
+    gaussian_statistics,
+    large,
+    minimize,
+    minimize_least_squares_batch,
+    minimize_logistic_batch,
+    minimize_path,
+    minimize_stream,
+    parquet_users,
+)
+from solvers import streaming as streaming_module
+from solvers.streaming import refine
+from theory import (
+    L2,
+    AssumptionError,
+    GaussianQueries,
+    LeastSquares,
+    Logistic,
+    Multinomial,
+    Problem,
+    ShapeError,
+    SmoothL2,
+    SolverError,
+    SquaredL2,
+    UserDataset,
+    honest_dataset,
+)
+
+
+def users_of(loss, rng, *, sizes=(12, 0, 30, 7), dim=4):
+    P = dim * loss.n_outputs
+    return [honest_dataset(GaussianQueries(dim), rng.standard_normal(P), n, loss, rng) for n in sizes]
+
+
+def distance(a, b) -> float:
+    return float(np.hypot(np.linalg.norm(a.rho - b.rho), np.linalg.norm(a.thetas - b.thetas)))
+
+
+def agree(a, b) -> bool:
+    """Two minima agree if they differ by no more than their certificates allow together."""
+    return distance(a, b) <= a.certificate.distance_bound + b.certificate.distance_bound
+
+
+# ----------------------------------------------------------------------------------------------------- newton_cg
+
+
+@pytest.mark.parametrize("view", ["plain", "pinned", "tilted"])
+def test_newton_cg_lands_where_dense_newton_lands(view):
+    rng = np.random.default_rng(3)
+    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), SquaredL2(1.0), 0.05)
+    if view == "pinned":
+        problem = problem.pin(0, rng.standard_normal(12))
+    if view == "tilted":
+        problem = problem.tilt(0, 0.1 * rng.standard_normal(12))
+    dense, large_scale = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert agree(dense, large_scale)
+    # The minimum for another ν is told apart.
+    other = minimize(problem.with_regularizer(SquaredL2(1.0), 0.05 + 1e-9), method="newton_cg")
+    assert not agree(dense, other)
+
+
+def test_newton_cg_puts_constant_zero_columns_back():
+    rng = np.random.default_rng(4)
+    users = [UserDataset(np.insert(u.Q, 1, 0.0, axis=1), u.A) for u in users_of(Multinomial(3), rng)]
+    problem = Problem(users, Multinomial(3), SquaredL2(1.0), 0.05)
+    pinned = problem.pin(2, rng.standard_normal(15))
+    for case in (problem, pinned):
+        assert agree(minimize(case, method="newton"), minimize(case, method="newton_cg"))
+    assert minimize(pinned, method="newton_cg").rho.reshape(3, 5)[:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("Q", "dtype"),
+    [
+        (np.array([[0.0, 1.0], [128 / 255, 1.0]]), "uint8"),
+        (np.array([[0.0, 1.0], [128.5 / 255, 1.0]]), "float64"),
+        (np.array([[-1.0, 1.0]]), "float64"),
+        (np.array([[3.0, 255.0]]), "uint8"),
+        (np.array([[3.0, 256.0]]), "float64"),
+    ],
+)
+def test_compact_queries_are_exact(Q, dtype):
+    found = large.compact(Q)
+    assert found.X.dtype == dtype
+    scale = 1.0 / round(1.0 / found.unit) if found.unit < 1 else found.unit
+    assert np.allclose(found.X * scale, Q[:, found.columns], rtol=2.3e-16, atol=0)
+
+
+def test_missing_pixel_is_a_certificate_that_no_minimum_exists():
+    Q = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.7], [1.0, 0.0], [1.0, 0.0]])
+    labels = np.array([0.0, 1.0, 2.0, 2.0, 1.0])
+    problem = Problem([UserDataset(Q, labels)], Multinomial(3), SquaredL2(1.0))
+    with pytest.raises(SolverError) as caught:
+        minimize(problem)
+    direction = caught.value.solution.direction
+    values = [problem.value(t * direction.rho, t * direction.thetas) for t in (0.0, 1.0, 10.0, 100.0)]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(values)
+
+
+# ---------------------------------------------------------------------------------------------------------- path
+
+
+@pytest.mark.parametrize("loss", [LeastSquares(), Logistic(), Multinomial(3)], ids=lambda loss: loss.name)
+def test_path_agrees_with_separate_minimizations(loss):
+    rng = np.random.default_rng(5)
+    problem = Problem(users_of(loss, rng), loss, SquaredL2(1.0), 0.1)
+    settings = [(SquaredL2(1.0), 0.1), (SquaredL2(9.0), 0.2), (SmoothL2(2.0), 0.2), (L2(2.0), 0.2)]
+    solutions = list(minimize_path(problem, settings))
+    assert [s.problem.reg for s in solutions] == [reg for reg, _ in settings]
+    for (reg, nu), solution in zip(settings, solutions, strict=True):
+        assert agree(solution, minimize(problem.with_regularizer(reg, nu)))
+    # A path that forgot to change λ would be seen.
+    assert not agree(solutions[0], minimize(problem.with_regularizer(SquaredL2(9.0), 0.2)))
+
+
+def test_path_refuses_bad_settings():
+    problem = Problem(users_of(LeastSquares(), np.random.default_rng(0)), LeastSquares(), SquaredL2(1.0))
+    with pytest.raises(AssumptionError, match="nu"):
+        next(minimize_path(problem, [(SquaredL2(1.0), -1.0)]))
+    with pytest.raises(ShapeError, match="reg"):
+        next(minimize_path(problem, [("ridge", 1.0)]))
+
+
+# -------------------------------------------------------------------------------------------------------- streams
+
+
+def stream_users(rng, n=2500):
+    return users_of(LeastSquares(), rng, sizes=rng.integers(1, 9, n), dim=3)
+
+
+def test_stream_agrees_with_the_joint_minimum():
+    rng = np.random.default_rng(6)
+    users, reg = stream_users(rng), SquaredL2(2.0)
+    reads = []
+
+    def source():
+        reads.append(1)
+        return iter(users)
+
+    streamed = minimize_stream(source, reg, 0.1)
+    assert (streamed.n_users, len(reads)) == (len(users), 1)  # one pass for ρ*
+    problem = Problem(users, LeastSquares(), reg, 0.1)
+    exact = minimize(problem)
+    thetas = np.array(list(streamed.thetas()))
+    assert len(reads) == 2  # a second one for θ*
+    bound = certify(problem, streamed.rho, thetas).distance_bound + exact.certificate.distance_bound
+    assert np.hypot(np.linalg.norm(streamed.rho - exact.rho), np.linalg.norm(thetas - exact.thetas)) <= bound
+    assert streamed.residual() < 1e-13
+    assert refine(streamed).residual() < 1e-13
+    # Dropping the last user is seen.
+    shorter = minimize_stream(lambda: users[:-1], reg, 0.1)
+    assert np.linalg.norm(shorter.rho - exact.rho) > bound
+
+
+def test_stream_takes_blocks_and_keeps_order():
+    users, reg = stream_users(np.random.default_rng(7), 40), SquaredL2(2.0)
+    block = UserBlock(
+        np.concatenate([u.Q for u in users]), np.concatenate([u.A for u in users]), np.array([u.n_data for u in users])
+    )
+    one_by_one = minimize_stream(lambda: users, reg, 0.1)
+    at_once = minimize_stream(lambda: [users[0], block, users[1]], reg, 0.1)
+    together = minimize_stream(lambda: [users[0], *users, users[1]], reg, 0.1)
+    assert np.allclose(at_once.rho, together.rho, rtol=0, atol=1e-13)
+    assert not np.allclose(at_once.rho, one_by_one.rho, rtol=0, atol=1e-13)
+    assert np.allclose(list(at_once.thetas()), list(together.thetas()), rtol=0, atol=1e-12)
+
+
+def test_stream_memory_does_not_grow_with_users(monkeypatch):
+    """At most one block of users is alive at a time: a source that counts them sees it."""
+    monkeypatch.setattr(streaming_module, "_BLOCK_USERS", 16)
+    alive, most = [0], [0]
+
+    class Counted(UserDataset):
+        def __init__(self, Q, A):
+            super().__init__(Q, A)
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+
+    def source(n):
+        rng = np.random.default_rng(0)
+        return lambda: (Counted(rng.standard_normal((2, 3)), rng.standard_normal(2)) for _ in range(n))
+
+    minimize_stream(source(1000), SquaredL2(1.0), 0.1)
+    assert 16 <= most[0] <= 40
+
+
+def test_parquet_users_across_batches(tmp_path):
+    users = stream_users(np.random.default_rng(8), 300)
+    ids = np.repeat(np.arange(300), [u.n_data for u in users])
+    Q, A = np.concatenate([u.Q for u in users]), np.concatenate([u.A for u in users])
+    table = {"who": ids, "y": A, **{f"x{j}": Q[:, j] for j in range(3)}}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "sorted.parquet")
+    source = parquet_users(tmp_path / "sorted.parquet", user="who", target="y", batch_rows=7)
+    streamed = minimize_stream(source, SquaredL2(2.0), 0.1)
+    exact = minimize_stream(lambda: users, SquaredL2(2.0), 0.1)
+    assert streamed.n_users == 300
+    assert np.allclose(streamed.rho, exact.rho, rtol=0, atol=1e-13)
+    with pytest.raises(ShapeError, match="weight"):
+        parquet_users(tmp_path / "sorted.parquet", user="who", target="weight")
+    shuffled = np.random.default_rng(0).permutation(len(ids))
+    pyarrow.parquet.write_table(pyarrow.table(table).take(shuffled), tmp_path / "mixed.parquet")
+    with pytest.raises(ShapeError, match="sorted by user"):
+        minimize_stream(parquet_users(tmp_path / "mixed.parquet", user="who", target="y"), SquaredL2(2.0), 0.1)
+
+
+def test_stream_refuses_bad_input():
+    good = UserDataset([[1.0, 2.0]], [1.0])
+    with pytest.raises(ShapeError, match="at least one user"):
+        minimize_stream(list, SquaredL2(1.0), 0.1)
+    with pytest.raises(ShapeError, match="dimension 2"):
+        minimize_stream(lambda: [good, UserDataset([[1.0]], [1.0])], SquaredL2(1.0), 0.1)
+    with pytest.raises(ShapeError, match="UserDataset"):
+        minimize_stream(lambda: [3], SquaredL2(1.0), 0.1)
+    with pytest.raises(AssumptionError, match="SquaredL2"):
+        minimize_stream(lambda: [good], L2(1.0), 0.1)
+    with pytest.raises(ShapeError, match="add up"):
+        UserBlock(np.ones((3, 2)), np.ones(3), np.array([1, 1]))
+    with pytest.raises(ShapeError, match="finite"):
+        UserBlock(np.full((1, 2), np.nan), np.ones(1), np.array([1]))
+
+
+# --------------------------------------------------------------------------------------------------------- batches
+
+
+def statistics(rng, R, N, d, noise=1.0):
+    parts = [gaussian_statistics([3 + 7 * n], rng.standard_normal(d), R, rng, noise=noise) for n in range(N)]
+    return np.stack([p[0][:, 0] for p in parts], axis=1), np.stack([p[1][:, 0] for p in parts], axis=1)
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(1.5), SmoothL2(6.0), L2(6.0)], ids=lambda reg: reg.name)
+@pytest.mark.parametrize(("R", "N", "d"), [(1, 1, 1), (17, 3, 4), (33, 2, 2)])
+def test_batch_agrees_with_separate_minimizations(reg, R, N, d):
+    gram, moments = statistics(np.random.default_rng(9), R, N, d)
+    batch = minimize_least_squares_batch(gram, moments, reg, 0.05)
+    for r in {0, R // 2, R - 1}:
+        # Data with these statistics: QᵀQ = gram by an eigendecomposition, QᵀA = moments because b ∈ range.
+        users = []
+        for G, b in zip(gram[r], moments[r], strict=True):
+            values, vectors = np.linalg.eigh(G)
+            keep = values > 1e-9 * values.max()
+            Q = np.sqrt(values[keep])[:, None] * vectors.T[keep]
+            users.append(UserDataset(Q, (vectors.T[keep] @ b) / np.sqrt(values[keep])))
+        alone = minimize(Problem(users, LeastSquares(), reg, 0.05))
+        if alone.minimizers is None:
+            assert np.allclose(batch.rho[r], alone.rho, rtol=0, atol=1e-9)
+        assert np.allclose(batch.thetas[r], alone.thetas, rtol=0, atol=1e-9)
+        # The neighbouring problem's answer is refused by the same comparison.
+        if R > 1:
+            assert not np.allclose(batch.thetas[(r + 1) % R], alone.thetas, rtol=0, atol=1e-9)
+
+
+def test_logistic_batch_agrees_with_separate_minimizations():
+    rng = np.random.default_rng(10)
+    Q = rng.standard_normal((200, 3))
+    labels = np.where(rng.random(200) < 0.5, 1.0, -1.0)
+    start = np.array([[0, 50], [50, 60], [0, 0]])
+    stop = np.array([[50, 80], [60, 200], [10, 0]])
+    batch = minimize_logistic_batch(Q, labels, start, stop, SquaredL2(0.7), 0.05)
+    for r in range(3):
+        users = [UserDataset(Q[a:b], labels[a:b]) for a, b in zip(start[r], stop[r], strict=True)]
+        alone = minimize(Problem(users, Logistic(), SquaredL2(0.7), 0.05))
+        assert np.allclose(batch.thetas[r], alone.thetas, rtol=0, atol=1e-10)
+        assert not np.allclose(batch.thetas[(r + 1) % 3], alone.thetas, rtol=0, atol=1e-10)
+
+
+def test_gaussian_statistics_have_the_law_of_drawn_data():
+    """Means and variances of G and b for nested sizes, each within 6 standard errors (false alarms below 1e-6)."""
+    rng, theta, R, sizes = np.random.default_rng(11), np.array([1.0, -2.0]), 20_000, (1, 5)
+    gram, moments = gaussian_statistics(sizes, theta, R, rng, noise=0.5)
+    Q = rng.standard_normal((R, 5, 2))
+    b = np.einsum("rid,ri->rd", Q, Q @ theta + 0.5 * rng.standard_normal((R, 5)))
+    drawn = [np.einsum("rid,rie->rde", Q[:, :n], Q[:, :n]) for n in sizes]
+    pairs = [(gram[:, k], drawn[k]) for k in range(2)] + [
+        (moments[:, 1], b),
+        (gram[:, 0] * gram[:, 1], drawn[0] * drawn[1]),
+    ]
+    for ours, theirs in pairs:
+        for power in (1, 2):
+            x, y = ours**power, theirs**power
+            error = np.sqrt((x.var(axis=0) + y.var(axis=0)) / R)
+            assert np.all(np.abs(x.mean(axis=0) - y.mean(axis=0)) <= 6 * error)
+    wrong = gaussian_statistics(sizes, theta, R, rng, noise=0.6)[1][:, 1]  # the planted falsehood: another noise
+    spread = np.sqrt((wrong.var(axis=0) ** 2 + b.var(axis=0) ** 2) * 2 / R)
+    assert np.any(np.abs(wrong.var(axis=0) - b.var(axis=0)) > 0.5 * spread)
+
+
+def test_batches_refuse_bad_input():
+    gram, moments = np.ones((1, 2, 1, 1)), np.ones((1, 2, 1))
+    with pytest.raises(ShapeError, match="moments"):
+        minimize_least_squares_batch(gram, moments[:, :1], SquaredL2(1.0))
+    with pytest.raises(AssumptionError, match="nu"):
+        minimize_least_squares_batch(gram, moments, SquaredL2(1.0), -0.1)
+    with pytest.raises(SolverError, match="singular"):
+        minimize_least_squares_batch(np.zeros((1, 2, 1, 1)), moments, SquaredL2(1.0), 0.0)
+    with pytest.raises(ShapeError, match="labels"):
+        minimize_logistic_batch(np.ones((2, 1)), [1.0, 0.0], [[0]], [[2]], SquaredL2(1.0), 0.1)
+    with pytest.raises(ShapeError, match="start"):
+        minimize_logistic_batch(np.ones((2, 1)), [1.0, -1.0], [[0]], [[3]], SquaredL2(1.0), 0.1)
+    with pytest.raises(AssumptionError, match="nu"):
+        minimize_logistic_batch(np.ones((2, 1)), [1.0, -1.0], [[0]], [[2]], SquaredL2(1.0), 0.0)
+    with pytest.raises(ShapeError, match="sizes"):
+        gaussian_statistics([5, 3], [1.0], 2, np.random.default_rng(0))

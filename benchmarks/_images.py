@@ -78,17 +78,18 @@ def _npz(file: Path) -> Images:
             missing = [part for part in _PARTS if part not in data]
             if missing:
                 raise ShapeError(str(file), f"arrays {', '.join(_PARTS)}", f"no {', '.join(missing)}")
-            arrays = [data[part] for part in _PARTS]
+            x_train, y_train, x_test, y_test = (data[part] for part in _PARTS)
     except (OSError, ValueError) as error:
         if isinstance(error, ShapeError):
             raise
         raise ShapeError(str(file), "an .npz file", str(error)) from None
-    return _checked(file.stem, *arrays, 255.0)
+    return _checked(file.stem, x_train, y_train, x_test, y_test, 255.0)
 
 
 def _idx(folder: Path) -> Images:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    return _checked(folder.name, *(_read_idx(folder, name) for name in names), 255.0)
+    x_train, y_train, x_test, y_test = (_read_idx(folder, name) for name in names)
+    return _checked(folder.name, x_train, y_train, x_test, y_test, 255.0)
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:

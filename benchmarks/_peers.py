@@ -47,7 +47,7 @@ def numpy_loop(problem: Problem) -> Point:
         left -= 2.0 * lam * inverse
         right += inverse @ moment
         solved.append((inverse, moment))
-    rho = np.linalg.solve(left, right)
+    rho: Array = np.linalg.solve(left, right).astype(np.float64)
     return rho, np.array([inverse @ (moment + 2.0 * lam * rho) for inverse, moment in solved])
 
 

@@ -49,11 +49,12 @@ def explain_no_minimum(solution: Solution, images: Images) -> dict[str, Any]:
     direction = solution.direction.rho.reshape(images.n_classes, -1)  # type: ignore[union-attr]
     pixel = int(np.argmax(np.abs(direction).max(axis=0)))
     classes = np.flatnonzero(np.abs(direction[:, pixel]) > 0)
-    active = np.unique(images.y_train[images.x_train[:, pixel] > 0]) if pixel < images.x_train.shape[1] else []
+    is_pixel = pixel < images.x_train.shape[1]  # the last column is the intercept
+    active = images.y_train[images.x_train[:, pixel] > 0] if is_pixel else images.y_train
     return {
         "pixel": pixel,
         "classes_raised": [int(k) for k in classes],
-        "classes_in_which_it_is_active": [int(k) for k in active],
+        "classes_in_which_it_is_active": sorted({int(k) for k in active}),
         "proof": "every image in which the pixel is active has a raised class as its label, so its loss decreases; "
         "no other loss and no regularizer changes",
     }

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ from theory import (
     GaussianQueries,
     LeastSquares,
     Logistic,
+    Loss,
     Problem,
+    Regularizer,
     ShapeError,
     SmoothL2,
     SquaredL2,
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Size = tuple[int, int, int]
-LOSSES = {"linear": LeastSquares(), "logistic": Logistic()}
+LOSSES: dict[str, Loss] = {"linear": LeastSquares(), "logistic": Logistic()}
 REGULARIZERS = ("squared_l2", "l2", "smooth_l2")
 SIZES: tuple[Size, ...] = ((10, 20, 100), (100, 50, 200), (100, 50, 1000), (1000, 100, 1000), (10000, 20, 50))
 QUICK: tuple[Size, ...] = ((10, 20, 100), (100, 50, 200))
@@ -93,8 +96,11 @@ def make_problem(size: Size, loss: str, reg: str, nu: float, rng: np.random.Gene
     queries, chosen = GaussianQueries(dim), LOSSES[loss]
     spread = 1.0 if loss == "linear" else dim**-0.5
     users = [honest_dataset(queries, spread * rng.standard_normal(dim), n_data, chosen, rng) for _ in range(n_users)]
-    lam = {"squared_l2": 1.0, "l2": 0.05 * n_data, "smooth_l2": 0.05 * n_data}[reg]
-    regularizer = {"squared_l2": SquaredL2, "l2": L2, "smooth_l2": SmoothL2}[reg](lam)
+    regularizer: Regularizer
+    if reg == "squared_l2":
+        regularizer = SquaredL2(1.0)
+    else:
+        regularizer = (L2 if reg == "l2" else SmoothL2)(0.05 * n_data)
     return Problem(users, chosen, regularizer, nu)
 
 
@@ -228,11 +234,12 @@ def growth(config: Config, progress: Any) -> list[dict[str, Any]]:
     rows = []
     for reg in config.regularizers:
         for axis, values in ranges.items():
-            seconds = []
+            seconds: list[float] = []
             for value in values:
                 size = tuple(value if entry == 0 else entry for entry in bases[axis])
                 problem = make_problem((size[0], size[1], size[2]), "linear", reg, config.nu, generator(config.seed, 7))
-                seconds.append(float(np.median(timed(lambda p=problem: minimize(p), 3)[0])))  # type: ignore[misc]
+                runs, _ = timed(partial(minimize, problem), 3)
+                seconds.append(float(np.median(runs)))
                 progress.update()
             half = len(values) // 2
             slope = float(np.polyfit(np.log(values[half:]), np.log(seconds[half:]), 1)[0])

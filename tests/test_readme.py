@@ -43,10 +43,14 @@ def test_python_blocks_run(readme: str, root: Path, tmp_path: Path) -> None:
     result = run(readme, root, tmp_path)
     assert result.returncode == 0, result.stderr
     # The certificate is printed, and is as small as the text promises.
-    rho, bound, moved = result.stdout.splitlines()
+    rho, bound, moved, many = result.stdout.splitlines()
     assert "the minimum was found" in rho
     assert 0.0 < float(bound) <= 1e-9
     assert float(moved) > 0.1
+    # Averages over users who prefer (1, 0), (0.8, 0.5) and (-3, 2) equally often: Monte Carlo and 2,000 streamed users.
+    first, last, *rest = many.replace("[", " ").replace("]", " ").split()
+    assert 0.0 < float(first) < float(last)  # a large λ draws the first user's model away from what it prefers
+    assert [float(number) for number in rest] == [-0.4, 0.8, 2000, -0.4, 0.8]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_a_broken_block_is_caught(planted: str, readme: str, root: Path, tmp_pat
 
 def test_every_fence_is_closed_and_known(readme: str) -> None:
     fences = re.findall(r"^```(.*)$", readme, flags=re.MULTILINE)
-    assert fences[::2] == ["console", "console", "console", "python", "python"]
+    assert fences[::2] == ["console", "console", "console", "python", "python", "python"]
     assert set(fences[1::2]) == {""}
 
 

@@ -13,14 +13,17 @@ arithmetic, rounded to nearest.  NaN always becomes the interval [-∞, ∞], so
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from theory.arrays import Array
 from theory.regularizers import norms
 
+Mask = NDArray[np.bool_]
 UNIT = 2.0**-53
 # Relative error of one double-double operation on vectors; 15·2^-106 is proved for the worst, division.
 _TWOFOLD = 2.0**-100
@@ -44,10 +47,12 @@ class Interval:
     __array_ufunc__ = None  # NumPy arrays leave the operators to this class
 
     def __init__(self, low: Any, high: Any = None) -> None:
-        low = np.asarray(low, dtype=np.float64)
-        high = low if high is None else np.asarray(high, dtype=np.float64)
-        self.low = np.where(np.isnan(low) | np.isnan(high), -np.inf, low)
-        self.high = np.where(np.isnan(low) | np.isnan(high), np.inf, high)
+        self.low = np.asarray(low, dtype=np.float64)
+        self.high = self.low if high is None else np.asarray(high, dtype=np.float64)
+        unknown = np.isnan(self.low + self.high)
+        if unknown.any():
+            # ∞ - ∞ is NaN too, but [-∞, ∞] stays what it is.
+            self.low, self.high = np.where(unknown, -np.inf, self.low), np.where(unknown, np.inf, self.high)
 
     @classmethod
     def around(cls, value: Any, error: Any) -> Interval:
@@ -91,10 +96,10 @@ class Interval:
     def __rtruediv__(self, other: Any) -> Interval:
         return _interval(other) / self
 
-    def __lt__(self, other: Any) -> Array:
+    def __lt__(self, other: Any) -> Any:
         return self.high < _interval(other).low
 
-    def __gt__(self, other: Any) -> Array:
+    def __gt__(self, other: Any) -> Any:
         return self.low > _interval(other).high
 
     def sqrt(self) -> Interval:
@@ -218,7 +223,56 @@ def _tree_sum(x: Pair, axis: int) -> Pair:
     return high[0], low[0]
 
 
-class Twofold:
+class Vectors(ABC):
+    """Vectors (..., P) with enclosed errors: the operations that :class:`Twofold` and :class:`Balls` share."""
+
+    @classmethod
+    @abstractmethod
+    def difference(cls, x: Array, y: Array) -> Any:
+        """Return x - y of float64 vectors."""
+
+    @abstractmethod
+    def __getitem__(self, index: Any) -> Any: ...
+
+    @abstractmethod
+    def __neg__(self) -> Any: ...
+
+    @abstractmethod
+    def __add__(self, other: Any) -> Any: ...
+
+    def __sub__(self, other: Any) -> Any:
+        return self + (-other)
+
+    @abstractmethod
+    def times(self, factors: Any) -> Any:
+        """Multiply each vector by a float64 factor, ``factors`` of shape (...)."""
+
+    @abstractmethod
+    def over_length(self, one: float) -> Any:
+        r"""Return :math:`z/\sqrt{one + \|z\|^2}` for ``one`` 0 or 1; NaN where this is 0/0."""
+
+    @abstractmethod
+    def total(self) -> Any:
+        """Return the sum over the first axis."""
+
+    @abstractmethod
+    def norms(self) -> Interval:
+        """‖·‖₂ of each vector."""
+
+    @abstractmethod
+    def dot(self, other: Any) -> Interval:
+        """Return the scalar products."""
+
+    @abstractmethod
+    def replaced(self, mask: Mask, other: Any) -> Any:
+        """Return these vectors, with those of ``other`` where ``mask``."""
+
+    @abstractmethod
+    def rounded(self) -> Array:
+        """Return the nearest float64 vectors, without their error."""
+
+
+class Twofold(Vectors):
     """Vectors ``high + low`` (..., P) in double-double; the true ones differ by at most ``error`` (...) in norm.
 
     Examples
@@ -235,11 +289,9 @@ class Twofold:
 
     @classmethod
     def difference(cls, x: Array, y: Array) -> Twofold:
-        """Return x - y of float64 vectors, which is exact."""
         return cls(*two_sum(x, -y))
 
-    def dot(self, other: Twofold) -> Interval:
-        """Return the scalar products."""
+    def dot(self, other: Any) -> Interval:
         products = np.sum(self.high * other.high, axis=-1)
         sizes, others = norms(self.high), norms(other.high)
         rounding = (self.high.shape[-1] + 8.0) * UNIT * sizes * others + self.error * (others + other.error)
@@ -251,30 +303,25 @@ class Twofold:
     def __neg__(self) -> Twofold:
         return Twofold(-self.high, -self.low, self.error)
 
-    def __add__(self, other: Twofold) -> Twofold:
+    def __add__(self, other: Any) -> Twofold:
         high, low = _add((self.high, self.low), (other.high, other.low))
         rounding = _TWOFOLD * (norms(self.high) + norms(other.high)) + TINY
         return Twofold(high, low, _rounded_up(self.error + other.error + rounding))
 
-    def __sub__(self, other: Twofold) -> Twofold:
-        return self + (-other)
-
     def times(self, factors: Any) -> Twofold:
-        """Multiply each vector by a float64 factor, ``factors`` of shape (...)."""
         factors = np.asarray(factors, dtype=np.float64)
         column = factors[..., None]
         high, low = _multiply((self.high, self.low), (column, np.zeros_like(column)))
         return Twofold(high, low, _rounded_up(np.abs(factors) * self.error + _TWOFOLD * norms(high) + TINY))
 
     def over_length(self, one: float) -> Twofold:
-        r"""Return :math:`z/\sqrt{one + \|z\|^2}` for ``one`` 0 or 1; NaN where this is 0/0."""
         exponent = np.zeros(self.high.shape[:-1], dtype=np.int64)
         if one == 0.0:
             # z/‖z‖ does not change with scale, so a power of two brings z near 1: no overflow, no underflow.
             exponent = -np.frexp(np.max(np.abs(self.high), axis=-1, initial=0.0))[1].astype(np.int64)
         z = np.ldexp(self.high, exponent[..., None]), np.ldexp(self.low, exponent[..., None])
         error = np.ldexp(self.error, exponent)
-        square = _add(_tree_sum(_multiply(z, z), axis=-1), (np.float64(one), np.float64(0.0)))
+        square = _add(_tree_sum(_multiply(z, z), axis=-1), (np.asarray(one), np.asarray(0.0)))
         root = _square_root(square)
         high, low = _divide(z, (root[0][..., None], root[1][..., None]))
         # P products, log2 P sums, a square root and a division each add at most 2^-100 to the relative error.
@@ -283,26 +330,22 @@ class Twofold:
         return Twofold(high, low, _rounded_up(rounding + np.where(error > 0, 4.0 * error / root[0], 0.0)))
 
     def total(self) -> Twofold:
-        """The sum over the first axis."""
         high, low = _tree_sum((self.high, self.low), axis=0)
         depth = 2.0 + math.log2(max(len(self.high), 1))
         rounding = depth * _TWOFOLD * np.sum(norms(self.high), axis=0) + TINY
         return Twofold(high, low, _rounded_up(np.sum(self.error, axis=0) + rounding))
 
     def norms(self) -> Interval:
-        """‖·‖₂ of each vector."""
         sizes = norms(self.high)
         # Rounding of high + low to high, of P squares and their sum, of a square root and two scalings.
         return Interval.around(sizes, _rounded_up((self.high.shape[-1] + 12.0) * UNIT * sizes + self.error))
 
-    def replaced(self, mask: Array, other: Twofold) -> Twofold:
-        """These vectors, with those of ``other`` where ``mask``."""
+    def replaced(self, mask: Mask, other: Any) -> Twofold:
         column = mask[..., None]
         high, low = np.where(column, other.high, self.high), np.where(column, other.low, self.low)
         return Twofold(high, low, np.where(mask, other.error, self.error))
 
     def rounded(self) -> Array:
-        """The nearest float64 vectors."""
         return self.high
 
 
@@ -311,7 +354,7 @@ def _rounded_up(error: Any) -> Any:
     return error * (1.0 + 1e-9)
 
 
-class Balls:
+class Balls(Vectors):
     """Vectors whose entries are balls: an object array (..., P) of ``flint.arb``, at the precision in force.
 
     Examples
@@ -328,11 +371,9 @@ class Balls:
 
     @classmethod
     def difference(cls, x: Array, y: Array) -> Balls:
-        """Return x - y of float64 vectors."""
         return cls(x) - cls(y)
 
-    def dot(self, other: Balls) -> Interval:
-        """Return the scalar products."""
+    def dot(self, other: Any) -> Interval:
         return ball_interval(np.sum(self.values * other.values, axis=-1))
 
     def __getitem__(self, index: Any) -> Balls:
@@ -341,38 +382,29 @@ class Balls:
     def __neg__(self) -> Balls:
         return Balls(-self.values)
 
-    def __add__(self, other: Balls) -> Balls:
+    def __add__(self, other: Any) -> Balls:
         return Balls(self.values + other.values)
 
-    def __sub__(self, other: Balls) -> Balls:
-        return Balls(self.values - other.values)
-
     def times(self, factors: Any) -> Balls:
-        """Multiply each vector by a float64 factor, ``factors`` of shape (...)."""
         return Balls(self.values * Balls(np.asarray(factors, dtype=np.float64)[..., None]).values)
 
     def over_length(self, one: float) -> Balls:
-        r"""Return :math:`z/\sqrt{one + \|z\|^2}`; NaN where this is 0/0."""
         square = np.sum(self.values * self.values, axis=-1, keepdims=True) + one
         return Balls(self.values / np.frompyfunc(lambda x: x.sqrt(), 1, 1)(square))
 
     def total(self) -> Balls:
-        """The sum over the first axis."""
         return Balls(np.sum(self.values, axis=0) if len(self.values) else np.zeros(self.values.shape[1:]))
 
     def norms(self) -> Interval:
-        """‖·‖₂ of each vector."""
         squares = np.sum(self.values * self.values, axis=-1)
         low = np.frompyfunc(lambda x: x.lower().nonnegative_part().sqrt(), 1, 1)(squares)
         high = np.frompyfunc(lambda x: x.upper().nonnegative_part().sqrt(), 1, 1)(squares)
         return Interval(np.maximum(ball_interval(low).low, 0.0), ball_interval(high).high)
 
-    def replaced(self, mask: Array, other: Balls) -> Balls:
-        """These vectors, with those of ``other`` where ``mask``."""
+    def replaced(self, mask: Mask, other: Any) -> Balls:
         return Balls(np.where(mask[..., None], other.values, self.values))
 
     def rounded(self) -> Array:
-        """The nearest float64 vectors."""
         return np.asarray(self.values, dtype=np.float64)
 
 

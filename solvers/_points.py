@@ -17,20 +17,19 @@ arithmetic, a BLAS that computes sums of products (none of the fast matrix multi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from solvers import _certificate_kernels_draft as kernels
-from solvers._enclosures import TINY, UNIT, Balls, Interval, Twofold, ball_interval, two_sum
+from solvers._enclosures import TINY, UNIT, Balls, Interval, Mask, Twofold, Vectors, ball_interval, two_sum
 from solvers._parallel import over_users
 from theory import LeastSquares, Logistic, Multinomial, Problem
 from theory.arrays import Array
 from theory.losses import local_hessian
 from theory.regularizers import norms
-
-Vectors = Twofold | Balls
 
 # Gram matrices with more entries than this in all are used block by block and not kept.
 _KEPT_ENTRIES = 2**26
@@ -41,6 +40,19 @@ _RADII = (1e-3, 0.1, 1.0, 4.0)
 _HESSIAN_FLOPS = 1e9
 # Covers the rounding of a bound that is a short product or a sum of nonnegative terms.
 _UP = 1.0 + 1e-9
+
+
+@dataclass(frozen=True)
+class ParallelSums:
+    """A lower bound on Σ H_n:A_n, and κ_n and C_n of each model (see :mod:`solvers.certificate`).
+
+    ``total`` is a float64 matrix or an ``arb_mat``; Σ H_n:A_n is at least it less ``loss``·I.
+    """
+
+    total: Any
+    loss: float
+    ratios: Array
+    stiffnesses: Array
 
 
 class Curvature:
@@ -64,7 +76,9 @@ class Curvature:
         self.traces, self.error = np.zeros(n_users), np.zeros(n_users)
         self.matrices: Array | None = None
 
-    def least_eigenvalue(self, multiple: float, weights: Array, directions: Vectors, cuts: Array) -> float:
+    def least_eigenvalue(
+        self, multiple: float, weights: Array, directions: Vectors, cuts: Array, more: ParallelSums | None = None
+    ) -> float:
         r"""Return a proven lower bound on λ_min of :math:`m I + \sum_n w_n G_n - \sum_n c_n \hat z_n \hat z_n^T`.
 
         Parameters
@@ -73,35 +87,79 @@ class Curvature:
         weights, cuts : (N,) arrays, >= 0
         directions : (N, P)
             The unit vectors ẑ_n; one with cut 0 is not looked at.
+        more : ParallelSums, optional
+            To be added.
         """
         weighted, cut = np.flatnonzero(weights), np.flatnonzero(cuts)
         if len(weighted) and self.matrices is None:
             return -np.inf
-        if not len(weighted) and not len(cut):
+        if not len(weighted) and not len(cut) and more is None:
             return multiple
-        least = self._proven_least(weights, weighted, directions[cut], cuts[cut])
-        if not len(weighted):
+        least = self._proven_least(weights, weighted, directions[cut], cuts[cut], more)
+        if not len(weighted) and more is None:
             least = min(least, 0.0)
-        return float((Interval(multiple) + least).low)
+        return float((Interval(multiple) + least - (more.loss if more else 0.0)).low)
 
-    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
+    def _proven_least(
+        self, weights: Array, weighted: np.ndarray, directions: Any, cuts: Array, more: ParallelSums | None
+    ) -> float:
+        raise NotImplementedError
+
+    def parallel_sums(
+        self, users: np.ndarray, shift: float, across: Array, along: Array, directions: Any
+    ) -> ParallelSums:
+        r"""Bound Σ H_n:A_n over ``users`` for H_n = G_n + shift I and A_n = k⊥ I - (k⊥ - k∥) ẑ_nẑ_nᵀ."""
         raise NotImplementedError
 
 
 class FloatCurvature(Curvature):
     """Curvature in float64."""
 
-    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
+    def _proven_least(
+        self, weights: Array, weighted: np.ndarray, directions: Any, cuts: Array, more: ParallelSums | None
+    ) -> float:
         scaled = np.sqrt(cuts)[:, None] * directions.rounded()
         # The nonzero eigenvalues of ZᵀZ are those of ZZᵀ.
-        small = not len(weighted) and len(cuts) < scaled.shape[1]
+        small = not len(weighted) and more is None and len(cuts) < scaled.shape[1]
         total = -(scaled @ scaled.T) if small else -(scaled.T @ scaled)
         error = (sum(scaled.shape) + 8.0) * UNIT * float(np.sum(cuts))
         if len(weighted) and self.matrices is not None:
             total += (weights @ self.matrices.reshape(len(weights), -1)).reshape(total.shape)
             rounding = (len(weights) + 8.0) * UNIT * self.traces
             error += float(np.sum(weights * (self.error + rounding)))
+        if more is not None:
+            total += more.total
+            error += 4.0 * UNIT * float(np.linalg.norm(more.total) + np.linalg.norm(total))
         return float(least_eigenvalues(total[None], np.array([_UP * error]))[0])
+
+    def parallel_sums(
+        self, users: np.ndarray, shift: float, across: Array, along: Array, directions: Any
+    ) -> ParallelSums:
+        matrices = np.asarray(self.matrices)
+        size = matrices.shape[1]
+        identity, u = np.eye(size), (3.0 * size + 20.0) * UNIT
+        z = directions.rounded()[users]
+        H = matrices[users] + shift * identity
+        A = _directed(across[users], along[users], z)
+        h, a = (np.linalg.norm(M, axis=(1, 2)) * _UP for M in (H, A))
+        wrong_h, wrong_a = self.error[users] + u * h, u * (a + across[users])
+        least = least_eigenvalues(H + A, _UP * (wrong_h + wrong_a))
+        Y = _approximate_steps(H, A)
+        W = identity - Y
+        y, w = (np.linalg.norm(M, axis=(1, 2)) * _UP + TINY for M in (Y, W))
+        # The rounding of W = I - Y moves AW and WᵀAW; that of products of P terms is below u times their sizes.
+        wrong_w = UNIT * (y + size)
+        rest = np.linalg.norm(H @ Y - A @ W, axis=(1, 2)) + (wrong_h + u * h) * y + (wrong_a + u * a) * w + a * wrong_w
+        total = np.swapaxes(Y, 1, 2) @ H @ Y + np.swapaxes(W, 1, 2) @ A @ W
+        wrong = (wrong_h + 2.0 * u * h) * y * y + (wrong_a + 2.0 * u * a) * w * w + 3.0 * a * (w + wrong_w) * wrong_w
+        loss = _UP * (wrong + rest * rest / np.maximum(least, TINY)) + len(users) * UNIT * np.trace(
+            total, axis1=1, axis2=2
+        )
+        if not np.all(least > 0):
+            loss = np.array([np.inf])
+        return ParallelSums(
+            total.sum(axis=0), _UP * float(loss.sum()), _UP * (y + rest / np.maximum(least, TINY)), least
+        )
 
 
 class BallCurvature(Curvature):
@@ -109,18 +167,58 @@ class BallCurvature(Curvature):
 
     balls: tuple[Any, ...] = ()
 
-    def _proven_least(self, weights: Array, weighted: Array, directions: Vectors, cuts: Array) -> float:
-        from flint import arb, arb_mat
+    def _proven_least(
+        self, weights: Array, weighted: np.ndarray, directions: Any, cuts: Array, more: ParallelSums | None
+    ) -> float:
+        from flint import arb
 
         size = directions.values.shape[1]
-        small = not len(weighted) and len(cuts) < size
+        small = not len(weighted) and more is None and len(cuts) < size
         roots = Balls(cuts).values
         roots = np.array([root.sqrt() for root in roots], dtype=object)
-        Z = arb_mat(len(cuts), size, (roots[:, None] * directions.values).ravel().tolist())
+        Z = _arb_matrix(roots[:, None] * directions.values)
         total = -(Z * Z.transpose()) if small else -(Z.transpose() * Z)
         for n in weighted:
             total += self.balls[n] * arb(float(weights[n]))
-        return ball_least_eigenvalue(total)
+        return ball_least_eigenvalue(total if more is None else total + more.total)
+
+    def parallel_sums(
+        self, users: np.ndarray, shift: float, across: Array, along: Array, directions: Any
+    ) -> ParallelSums:
+        from flint import arb, arb_mat
+
+        size, z = directions.values.shape[1], directions.values
+        identity = _arb_matrix(np.eye(size))
+        total, loss, ratios, stiffnesses = arb_mat(size, size), arb(0), np.zeros(len(users)), np.zeros(len(users))
+        for i, n in enumerate(users):
+            k = arb(float(across[n]))
+            column = _arb_matrix(z[n][:, None])
+            H = self.balls[n] + identity * arb(shift)
+            A = identity * k - column * column.transpose() * (k - arb(float(along[n])))
+            stiffnesses[i] = ball_least_eigenvalue(H + A)
+            if not stiffnesses[i] > 0:
+                return ParallelSums(total, np.inf, ratios, stiffnesses)
+            steps = _approximate_steps(float_matrix(H)[None], float_matrix(A)[None])[0]
+            Y = _arb_matrix(steps)
+            W = identity - Y
+            rest = sum((x * x for x in (H * Y - A * W).entries()), arb(0))
+            total += Y.transpose() * H * Y + W.transpose() * A * W
+            loss += rest / arb(float(stiffnesses[i]))
+            ratios[i] = np.linalg.norm(steps) * _UP + float(rest.upper().sqrt().upper()) / stiffnesses[i] * _UP
+        return ParallelSums(total, float(loss.upper()) * _UP, ratios, stiffnesses)
+
+
+def _directed(across: Array, along: Array, z: Array) -> Array:
+    """A = k⊥ I - (k⊥ - k∥)ẑẑᵀ of each row."""
+    return across[:, None, None] * np.eye(z.shape[1]) - ((across - along)[:, None] * z)[:, :, None] * z[:, None, :]
+
+
+def _approximate_steps(H: Array, A: Array) -> Array:
+    """About Y = (H + A)⁻¹A of each matrix; any values will do."""
+    try:
+        return np.eye(H.shape[1]) - np.linalg.solve(H + A, H)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(H)
 
 
 def least_eigenvalues(matrices: Array, error: Array) -> Array:
@@ -158,7 +256,7 @@ def least_eigenvalues(matrices: Array, error: Array) -> Array:
     return np.nextafter(bounds, -np.inf)
 
 
-def _has_cholesky_factor(matrices: Array) -> Array:
+def _has_cholesky_factor(matrices: Array) -> Mask:
     try:
         return np.isfinite(np.linalg.cholesky(matrices)).all(axis=(1, 2))
     except np.linalg.LinAlgError:
@@ -174,14 +272,14 @@ def ball_least_eigenvalue(M: Any) -> float:
     X is an approximate inverse of the Cholesky factor of M - tI.  If X(M - tI)Xᵀ = I + E with ‖E‖_F < 1 for certain,
     then M - tI is positive definite.
     """
-    from flint import arb, arb_mat
+    from flint import arb
 
     size = M.nrows()
     A = float_matrix(M)
     if not np.isfinite(A).all():
         return -np.inf
     A = 0.5 * (A + A.T)
-    identity = arb_mat(size, size, np.eye(size).ravel().tolist())
+    identity = _arb_matrix(np.eye(size))
     guess, scale = float(np.linalg.eigvalsh(A)[0]), float(np.linalg.norm(A))
     for slack in (8.0 * size * UNIT, 1e-12 * size, 1e-9 * size, 1e-4 * size):
         t = guess - (2.0**-10 * abs(guess) + slack * scale + TINY)
@@ -191,8 +289,8 @@ def ball_least_eigenvalue(M: Any) -> float:
             continue
         if not np.isfinite(X).all():
             continue
-        X = arb_mat(size, size, X.ravel().tolist())
-        E = X * (M - identity * arb(t)) * X.transpose() - identity
+        factor = _arb_matrix(X)
+        E = factor * (M - identity * arb(t)) * factor.transpose() - identity
         if sum((x * x for x in E.entries()), arb(0)) < 1:
             return t
     return -np.inf
@@ -208,9 +306,10 @@ class Point:
 
     def __init__(self, problem: Problem, rho: Array, thetas: Array) -> None:
         self.problem = problem
+        self.lam = float(getattr(problem.reg, "lam", np.nan))
         self.rho, self.rho_low = rho, np.zeros_like(rho)
         self.thetas, self.thetas_low = thetas, np.zeros_like(thetas)
-        self.free = problem.free
+        self.free: Mask = problem.free
         self.n_data = (problem.stack.stop - problem.stack.start).astype(np.int64)
 
     def minus(self, step_rho: Array, steps: Array) -> Point:
@@ -321,10 +420,10 @@ class Point:
             return None
         hessians = np.zeros((problem.n_users, problem.dim, problem.dim))
         for n in np.flatnonzero(self.free):
-            hessians[n] = local_hessian(self.thetas[n], *problem.stack.user(n), problem.loss, problem.nu)
+            hessians[n] = local_hessian(self.thetas[n], *problem.stack.user(int(n)), problem.loss, problem.nu)
         return hessians
 
-    def smoothness(self, users: Array) -> Array:
+    def smoothness(self, users: np.ndarray) -> Array:
         """Return upper bounds on ‖∇²L_n‖ everywhere, for the given users; infinite for a loss of your own."""
         # The Hessian of the log-partition is a covariance of unit vectors, of norm at most 1/2; rows of label
         # probabilities sum to at most 1 + 1e-9.
@@ -372,7 +471,7 @@ class FloatPoint(Point):
             )
 
         over_users(task, 60.0 * self.n_data * self.problem.dim)
-        return Twofold(high.reshape(n_users, -1), low.reshape(n_users, -1), error)
+        return Twofold(high.reshape(self.thetas.shape), low.reshape(self.thetas.shape), error)
 
     def _own_data_gradients(self) -> Twofold:
         """Gradients with a loss of your own, taken to compute ``dphi`` within 16 units in the last place."""
@@ -447,14 +546,13 @@ class BallPoint(Point):
 
     @cached_property
     def gradients(self) -> Balls:
-        from flint import arb_mat
 
         loss, size = self.problem.loss, self.problem.dim
         sums = Balls(np.zeros((self.problem.n_users, size))).values
         for n in self._users_with_data:
             Q, labels = self.problem.stack.user(n)
             slopes = _ball_slopes(loss, self._ball_margins(n), labels.reshape(len(Q), loss.n_outputs))
-            product = _arb_matrix(slopes.T) * arb_mat(*Q.shape, Q.ravel().tolist())
+            product = _arb_matrix(slopes.T) * _arb_matrix(Q)
             sums[n] = np.array(product.entries(), dtype=object)
         weights = np.where(self.free, 1.0, 0.0)
         models = Balls(self.thetas) + Balls(self.thetas_low)
@@ -462,12 +560,10 @@ class BallPoint(Point):
 
     def _ball_margins(self, n: int) -> Array:
         """Q θ_nᵀ of user n, an object array (ℐ, K)."""
-        from flint import arb_mat
-
         Q, size = self.problem.stack.user(n)[0], self.problem.loss.n_outputs
-        theta = arb_mat(size, Q.shape[1], self.thetas[n].tolist())
-        theta += arb_mat(size, Q.shape[1], self.thetas_low[n].tolist())
-        product = arb_mat(*Q.shape, Q.ravel().tolist()) * theta.transpose()
+        theta = _arb_matrix(self.thetas[n].reshape(size, -1))
+        theta += _arb_matrix(self.thetas_low[n].reshape(size, -1))
+        product = _arb_matrix(Q) * theta.transpose()
         return np.array(product.entries(), dtype=object).reshape(len(Q), size)
 
     def _margin_bounds(self, n: int) -> Array:
@@ -490,12 +586,12 @@ class BallPoint(Point):
         balls = [arb_mat(size, size) for _ in range(n_users)]
         for n in self._users_with_data:
             X = self._weighted_rows(n, radius)
-            rows = arb_mat(*X.shape, X.ravel().tolist())
+            rows = _arb_matrix(X)
             G = rows.transpose() * rows
             if type(self.problem.loss) is not LeastSquares:
                 # Of the rounding of X: G less 4u tr(G) I is a lower bound, whatever the roundings were.
                 rounding = _trace_bound(G) * 4.0 * UNIT * _UP
-                G -= arb_mat(size, size, (rounding * np.eye(size)).ravel().tolist())
+                G -= _arb_matrix(rounding * np.eye(size))
             balls[n] = G
             curvature.matrices[n] = float_matrix(G)
             curvature.traces[n] = np.trace(curvature.matrices[n])
@@ -511,10 +607,11 @@ def _trace_bound(G: Any) -> float:
     return float(np.sum([float(G[i, i].upper()) for i in range(G.nrows())])) * _UP
 
 
-def _arb_matrix(values: Array) -> Any:
+def _arb_matrix(values: Any) -> Any:
+    """A float64 or object array as an ``arb_mat``."""
     from flint import arb_mat
 
-    return arb_mat(*values.shape, values.ravel().tolist())
+    return arb_mat(values.shape[0], values.shape[1], values.ravel().tolist())
 
 
 def _ball_slopes(loss: Any, m: Array, labels: Array) -> Array:

@@ -8,18 +8,20 @@ squares with ℓ2².  If ‖g‖ < μ r, there is exactly one minimizer, within 
 Proof: on the sphere, <∇F(y), y - x> >= <g, y - x> + μr² > 0, so the minimum of F over the ball is not on it, and
 is global by convexity; and μ‖x* - x‖² <= <∇F(x*) - g, x* - x> = -<g, x* - x>.
 
-*The modulus μ.*  The quadratic form of the Hessian is Σ_n θ_nᵀH_nθ_n + (ρ-θ_n)ᵀA_n(ρ-θ_n), with H_n >= b_n I and
-A_n >= k_n I.  With θ_n = (H_n + A_n)⁻¹A_nρ + δ_n it is ρᵀSρ + Σ δ_nᵀ(H_n+A_n)δ_n, where S = Σ_n H_n:A_n is a sum of
-parallel sums H:A = A - A(A+H)⁻¹A.  For s <= λ_min(S), and because max over δ of μ(κ|ρ| + δ)² - Cδ² is μκ²C/(C-μ) |ρ|²,
-every μ < min_n(b_n + k_n) with
+*The modulus μ.*  The quadratic form of the Hessian is Σ_n θ_nᵀH_nθ_n + (ρ-θ_n)ᵀA_n(ρ-θ_n).  Let C_n <= λ_min(H_n+A_n),
+κ_n >= ‖(H_n+A_n)⁻¹A_n‖, δ_n = θ_n - (H_n+A_n)⁻¹A_nρ.  Then the form is ρᵀSρ + Σ δ_nᵀ(H_n+A_n)δ_n, where S = Σ H_n:A_n
+is a sum of parallel sums H:A = A - A(A+H)⁻¹A.  For s <= λ_min(S), and because the largest μ(κ‖ρ‖ + δ)² - Cδ² over δ
+is μκ²C/(C-μ) ‖ρ‖², every μ < min_n C_n with
 
-.. math:: s - \mu\Big(1 + \sum_n \frac{k_n^2}{(k_n + b_n)(k_n + b_n - \mu)}\Big) > 0
+.. math:: s - \mu\Big(1 + \sum_n \frac{\kappa_n^2 C_n}{C_n - \mu}\Big) > 0
 
-will do.  H:A grows with H and A and is concave, so a chord bounds it: H:cI >= αI + βH.  With scalars only this is the
-smallest eigenvalue of the arrow matrix of Σ_n c(ρ-θ_n)² + b_nθ_n², in a form without cancellation.
+will do.  With scalars, κ = k/(k+b) and C = k+b, this μ is the smallest eigenvalue of the arrow matrix of
+Σ_n k_n(ρ-θ_n)² + b_nθ_n², in a form without cancellation.  H:A grows with H and A and is concave, so it is bounded
+below by scalars, and by a chord H:cI >= αI + βH.  Where both give nothing (ν = 0 and singular H_n), any Y serves:
+with R = (H+A)Y - A, H:A = YᵀHY + (I-Y)ᵀA(I-Y) - Rᵀ(H+A)⁻¹R, whose last term is small, and κ <= ‖Y‖ + ‖R‖/C.
 
-*One Newton step.*  For any ê, ‖x - x*‖ <= ‖ê‖ + ‖g(x - ê)‖/μ, if the ball of the second radius around x - ê lies where μ
-holds.  With ê ≈ H⁻¹g the second term is small, and the bound is hardly more than the error itself.
+*One Newton step.*  For any ê, ‖x - x*‖ <= ‖ê‖ + ‖g(x - ê)‖/μ, if the ball of the second radius around x - ê lies
+where μ holds.  With ê ≈ H⁻¹g the second term is small, and the bound is hardly more than the error itself.
 
 **Plain ℓ2.**  At a kink u_n may be any vector of the ball B(0, λ).  Let T be the users with θ_n = ρ.
 
@@ -50,9 +52,9 @@ from typing import Any
 
 import numpy as np
 
-from solvers._enclosures import TINY, Interval
+from solvers._enclosures import TINY, Interval, Mask, Vectors
 from solvers._parallel import one_blas_thread, over_users
-from solvers._points import BallPoint, Curvature, FloatPoint, Point, Vectors
+from solvers._points import BallPoint, Curvature, FloatPoint, ParallelSums, Point
 from solvers.result import Certificate
 from theory import L2, CertificateError, LeastSquares, Logistic, Multinomial, Problem, SmoothL2, SquaredL2
 from theory.arrays import Array
@@ -156,6 +158,8 @@ def _residual_only(problem: Problem, rho: Array, thetas: Array, rigorous: bool) 
 
 
 def _certificate(point: Point, *, rigorous: bool) -> Certificate:
+    if point.problem.n_users == 0:
+        return _without_users(point, rigorous)
     if type(point.problem.reg) is L2:
         bounds, residual = _l2_bounds(point), _l2_residual(point)
     else:
@@ -168,7 +172,14 @@ def _certificate(point: Point, *, rigorous: bool) -> Certificate:
         kind += ", own loss taken as convex"
     distance = _sane(bounds.distance)
     theta = min(_sane(bounds.theta), distance)
-    return Certificate(distance, theta, _sane(bounds.gap), _sane(residual), bounds.modulus, kind, rigorous)
+    return Certificate(distance, theta, _sane(bounds.gap), _sane(residual), float(bounds.modulus), kind, rigorous)
+
+
+def _without_users(point: Point, rigorous: bool) -> Certificate:
+    """The loss is ρᵀslope: constant, or without a minimum."""
+    size = float(point.vectors(point.problem.slope).norms().high)
+    bound = np.inf if point.problem.slope.any() else 0.0
+    return Certificate(bound, 0.0, bound, size if bound else 0.0, 0.0, "no users", rigorous)
 
 
 def _sane(bound: float) -> float:
@@ -184,7 +195,7 @@ def _sane(bound: float) -> float:
 def _pulls(point: Point) -> Vectors:
     """u_n = ∇_ρ R(ρ, θ_n), shape (N, P); NaN at the kink of plain ℓ2."""
     reg, z = point.problem.reg, point.differences
-    constant = np.full(point.problem.n_users, reg.lam)
+    constant = np.full(point.problem.n_users, point.lam)
     if type(reg) is SquaredL2:
         return z.times(2.0 * constant)
     return z.over_length(0.0 if type(reg) is L2 else 1.0).times(constant)
@@ -199,7 +210,7 @@ class _Gradient:
     size: Interval
 
 
-def _gradient(point: Point, tied: Array) -> _Gradient:
+def _gradient(point: Point, tied: Mask) -> _Gradient:
     """The gradient at x along θ_T = ρ for the ``tied`` users T: there u_t = ∇L_t."""
     pulls = _pulls(point).replaced(tied, point.gradients)
     at_rho = pulls.total() + point.vectors(point.problem.slope)
@@ -210,7 +221,7 @@ def _gradient(point: Point, tied: Array) -> _Gradient:
     return _Gradient(at_rho, at_thetas, size)
 
 
-def _smooth_bounds(point: Point, tied: Array) -> tuple[_Bounds, Interval]:
+def _smooth_bounds(point: Point, tied: Mask) -> tuple[_Bounds, Interval]:
     """Bounds by strong convexity near x, with the models of ``tied`` users moving with ρ, and ‖g‖."""
     gradient = _gradient(point, tied)
     for radius in point.radii:
@@ -230,7 +241,7 @@ def _from_modulus(size: Interval, modulus: float, kind: str) -> _Bounds:
 
 
 def _newton_bounds(
-    point: Point, curvature: Curvature, tied: Array, gradient: _Gradient, modulus: float, radius: float, kind: str
+    point: Point, curvature: Curvature, tied: Mask, gradient: _Gradient, modulus: float, radius: float, kind: str
 ) -> _Bounds:
     """Bounds through x - ê for an approximate Newton step ê: ‖x - x*‖ <= ‖ê‖ + ‖g(x - ê)‖/μ."""
     step = _newton_step(point, curvature, tied, gradient)
@@ -256,7 +267,7 @@ def _newton_bounds(
     return _Bounds(float(distance.high), float(theta_distance.high), float(gap.high), modulus, kind)
 
 
-def _newton_step(point: Point, curvature: Curvature, tied: Array, gradient: _Gradient) -> tuple[Array, Array] | None:
+def _newton_step(point: Point, curvature: Curvature, tied: Mask, gradient: _Gradient) -> tuple[Array, Array] | None:
     """Return about H⁻¹g in float64, for ρ and θ; None where that fails.
 
     With K_n = H_n + A_n it is e_n = K_n⁻¹(g_n + A_n e_ρ), where (Σ A_nK_n⁻¹H_n) e_ρ = g_ρ + Σ A_nK_n⁻¹g_n.
@@ -293,28 +304,31 @@ def _newton_step(point: Point, curvature: Curvature, tied: Array, gradient: _Gra
     return (step_rho, steps) if np.isfinite(step_rho).all() and np.isfinite(steps).all() else None
 
 
-def _regularizer_hessians(point: Point, users: Array) -> Array:
+def _regularizer_hessians(point: Point, users: np.ndarray) -> Array:
     """R'' at z_n in float64, shape (n, P, P)."""
     reg, z = point.problem.reg, point.differences.rounded()[users]
     identity = np.eye(z.shape[1])
     if type(reg) is SquaredL2:
-        return np.broadcast_to(2.0 * reg.lam * identity, (*z.shape, z.shape[1]))
+        return np.broadcast_to(2.0 * point.lam * identity, (*z.shape, z.shape[1]))
     lengths = norms(z)
     lengths = np.hypot(1.0, lengths) if type(reg) is SmoothL2 else np.where(lengths > 0, lengths, 1.0)
     unit = z / lengths[:, None]
-    return (reg.lam / lengths)[:, None, None] * (identity - unit[:, :, None] * unit[:, None, :])
+    return (point.lam / lengths)[:, None, None] * (identity - unit[:, :, None] * unit[:, None, :])
 
 
-def _local_modulus(point: Point, curvature: Curvature, tied: Array, size: Interval) -> tuple[float, float]:
+def _local_modulus(point: Point, curvature: Curvature, tied: Mask, size: Interval) -> tuple[float, float]:
     """Return μ and the radius around x where it holds, with ‖g‖ < μ radius; (0, 0) if there are none such."""
-    modulus, radius = _modulus(point, curvature, 0.0, tied), curvature.radius
+    modulus, radius, bound = _modulus(point, curvature, 0.0, tied), curvature.radius, _modulus
     if type(point.problem.reg) is SquaredL2:
         return (modulus, radius) if size < Interval(modulus) * radius else (0.0, 0.0)
+    if not modulus > 0:
+        bound = _matrix_modulus
+        modulus = bound(point, curvature, 0.0, tied)
     for _ in range(8):
         radius = 2.0 * float((size / modulus).high) if modulus > 0 else np.nan
         if not radius <= curvature.radius:
             break
-        modulus = _modulus(point, curvature, radius, tied)
+        modulus = bound(point, curvature, radius, tied)
         if size < Interval(modulus) * radius:
             return modulus, radius
     return 0.0, 0.0
@@ -338,17 +352,17 @@ def _stiffness(point: Point, radius: float) -> _Stiffness:
     """
     reg, n_users = point.problem.reg, point.problem.n_users
     if type(reg) is SquaredL2:
-        constant = np.full(n_users, 2.0 * reg.lam)
+        constant = np.full(n_users, 2.0 * point.lam)
         return _Stiffness(constant, constant, np.zeros(n_users))
     one = 0.0 if type(reg) is L2 else 1.0
     sizes = point.differences.norms()
     shift = Interval(2.0).sqrt() * radius
     far = (sizes + shift) * (sizes + shift) + one
-    across = (reg.lam / far.sqrt()).low
+    across = (point.lam / far.sqrt()).low
     along = (Interval(across) * one / far).low
     if one == 1.0:
         near = Interval(np.maximum((sizes - shift).low, 0.0))
-        steepest = (reg.lam / (near * near + 1.0).sqrt()).high
+        steepest = (point.lam / (near * near + 1.0).sqrt()).high
         sine = np.minimum(np.nan_to_num((shift / sizes).high, nan=1.0, posinf=1.0), 1.0)
         turned = (Interval(along) - Interval(steepest) * sine).low
         # Where the direction of z may turn, R'' >= k∥ I without regard to direction is the better bound.
@@ -364,42 +378,70 @@ def _stiffness(point: Point, radius: float) -> _Stiffness:
         return _Stiffness(np.zeros(n_users), np.zeros(n_users), np.where(sizes > shift, 0.0, np.inf))
     near = sizes - shift
     sine = (shift / sizes).high
-    loss = np.where(near > 0.0, (reg.lam / near * Interval(sine)).high, np.inf)
+    loss = np.where(near > 0.0, (point.lam / near * Interval(sine)).high, np.inf)
     across = np.maximum((Interval(across) * (1.0 - Interval(sine))).low, 0.0)
     return _Stiffness(across, np.zeros(n_users), loss)
 
 
-def _modulus(point: Point, curvature: Curvature, radius: float, tied: Array) -> float:
+def _modulus(point: Point, curvature: Curvature, radius: float, tied: Mask) -> float:
     """Return a lower bound on the modulus of F within ``radius`` of x, along θ_T = ρ; 0 where none is known."""
-    stiffness, free = _stiffness(point, radius), point.free
-    moving, pinned = free & ~tied, ~free
-    b = np.maximum((2.0 * Interval(point.problem.nu) + curvature.least).low, 0.0)
+    stiffness, moving = _stiffness(point, radius), point.free & ~tied
+    b = _convexity(point, curvature).low
     k = stiffness.along
     chord = _Chord.of(curvature, b, k, point.problem)
     # H:A two ways, each a lower bound: a chord of the matrix H_n at A = k∥ I, or scalars b_n at A with its direction.
     across, along = _parallel(b, stiffness.across).low, _parallel(b, k).low
-    size = point.problem.dim
-    by_chord = moving & (chord.trace > (size - 1) * across + along) & (chord.slope > 0)
+    by_chord = moving & (chord.trace > (point.problem.dim - 1) * across + along) & (chord.slope > 0)
     by_scalar = moving & ~by_chord
-    multiples = np.zeros(point.problem.n_users)
-    weights, cuts = np.zeros_like(multiples), np.zeros_like(multiples)
+    multiples, weights, cuts = _fixed_parts(point, curvature, stiffness, tied)
     multiples[by_chord], weights[by_chord] = chord.constant[by_chord], chord.slope[by_chord]
     multiples[by_scalar] = np.maximum(across, 0.0)[by_scalar]
-    cuts[by_scalar] = (Interval(across) - along).high[by_scalar]
+    cuts[by_scalar] = np.where(stiffness.across > k, (Interval(across) - along).high, 0.0)[by_scalar]
+    s = _least_of_sum(point, curvature, multiples, weights, cuts)
+    pulls = np.stack([k, np.where(by_chord, k, stiffness.across)], axis=1)[moving]
+    sums = Interval(pulls) + b[moving][:, None]
+    root = _secular_root(s, 1.0 + np.count_nonzero(tied), (Interval(pulls) / sums).high, sums.low)
+    return _less_the_turning(root, stiffness.loss[~tied])
+
+
+def _fixed_parts(point: Point, curvature: Curvature, stiffness: _Stiffness, tied: Mask) -> tuple[Array, Array, Array]:
+    """What pinned and tied users add to S, as multiples of I, weights of G_n, and cuts of ẑ_nẑ_nᵀ."""
+    pinned, k = ~point.free, stiffness.along
+    multiples, weights, cuts = np.zeros((3, point.problem.n_users))
     multiples[pinned] = stiffness.across[pinned]
-    cuts[pinned] = (Interval(stiffness.across) - k).high[pinned]
+    cuts[pinned] = np.where(stiffness.across > k, (Interval(stiffness.across) - k).high, 0.0)[pinned]
     if curvature.matrices is None:
-        multiples[tied] = b[tied]
+        multiples[tied] = _convexity(point, curvature).low[tied]
     else:
-        multiples[tied] = 2.0 * point.problem.nu
-        weights[tied] = 1.0
-    cuts = np.where(stiffness.across > k, np.maximum(cuts, 0.0), 0.0)
+        multiples[tied], weights[tied] = 2.0 * point.problem.nu, 1.0
+    return multiples, weights, cuts
+
+
+def _least_of_sum(
+    point: Point, curvature: Curvature, multiples: Array, weights: Array, cuts: Array, more: ParallelSums | None = None
+) -> float:
     directions = point.differences.over_length(0.0) if cuts.any() else point.differences
-    s = curvature.least_eigenvalue(float(Interval(multiples).total().low), weights, directions, cuts)
-    steep = np.where(by_chord, k, stiffness.across)[moving]
-    modulus = _secular_root(s, 1.0 + np.count_nonzero(tied), steep, k[moving], b[moving])
-    loss = 2.0 * Interval(stiffness.loss[~tied]).total()
-    return max(float((Interval(modulus) - loss).low), 0.0) if loss.high > 0 else modulus
+    return curvature.least_eigenvalue(float(Interval(multiples).total().low), weights, directions, cuts, more)
+
+
+def _less_the_turning(modulus: float, loss: Array) -> float:
+    """Subtract what the turning of ẑ_n may cost: Σ loss_n‖dρ - dθ_n‖² is at most 2 Σ loss_n ‖dx‖²."""
+    total = 2.0 * Interval(loss).total()
+    return max(float((Interval(modulus) - total).low), 0.0) if loss.any() else modulus
+
+
+def _matrix_modulus(point: Point, curvature: Curvature, radius: float, tied: Mask) -> float:
+    """As :func:`_modulus`, from the parallel sums H_n:A_n themselves; for models whose own curvature is singular."""
+    if curvature.matrices is None:
+        return 0.0
+    stiffness, moving = _stiffness(point, radius), np.flatnonzero(point.free & ~tied)
+    if not np.isfinite(stiffness.loss[moving]).all():
+        return 0.0
+    directions = point.differences.over_length(0.0)
+    sums = curvature.parallel_sums(moving, 2.0 * point.problem.nu, stiffness.across, stiffness.along, directions)
+    s = _least_of_sum(point, curvature, *_fixed_parts(point, curvature, stiffness, tied), sums)
+    root = _secular_root(s, 1.0 + np.count_nonzero(tied), sums.ratios[:, None], sums.stiffnesses[:, None])
+    return _less_the_turning(root, stiffness.loss[~tied])
 
 
 def _parallel(a: Array, c: Array) -> Interval:
@@ -434,25 +476,24 @@ class _Chord:
         return cls(shifted, slope, problem.dim * shifted + slope * curvature.traces)
 
 
-def _secular_root(s: float, copies: float, steep: Array, flat: Array, b: Array) -> float:
-    """Return nearly the largest μ < min(flat + b) with s - μ(copies + Σ max_k k²/((k+b)(k+b-μ))) > 0, proven."""
-    top = float(np.min(flat + b, initial=np.inf))
+def _secular_root(s: float, copies: float, ratios: Array, stiffnesses: Array) -> float:
+    """Return nearly the largest μ < min C with s - μ(copies + Σ_n max κ²C/(C - μ)) > 0, proven; 0 if there is none.
+
+    ``ratios`` κ and ``stiffnesses`` C have a row for each model, whose maximum counts.
+    """
+    top = float(np.min(stiffnesses, initial=np.inf))
     if not (s > 0 and top > 0):
         return 0.0
-
-    def losses(mu: Any, flat: Any, steep: Any) -> Any:
-        return [k * k / ((k + b) * (k + b - mu)) for k in (flat, steep)]
-
-    low, high = 0.0, min(s / copies, top)
-    for _ in range(64):
+    low, high, scaled = 0.0, min(s / copies, top), ratios * ratios * stiffnesses
+    for _ in range(60):
         mu = 0.5 * (low + high)
-        inside = s - mu * (copies + np.sum(np.maximum(*losses(mu, flat, steep)))) > 0 and mu < top
+        inside = s - mu * (copies + float(np.sum(np.max(scaled / (stiffnesses - mu), axis=1)))) > 0 and mu < top
         low, high = (mu, high) if inside else (low, mu)
     for shrink in (1e-12, 1e-9, 1e-6, 1e-3, 0.5):
         mu = low * (1.0 - shrink)
-        x, y = losses(Interval(mu), Interval(flat), Interval(steep))
-        worst = Interval(np.maximum(x.low, y.low), np.maximum(x.high, y.high)).total()
-        if np.all(Interval(flat) + b > mu) and s - Interval(mu) * (worst + copies) > 0.0:
+        losses = Interval(ratios) * ratios * stiffnesses / (Interval(stiffnesses) - mu)
+        total = Interval(np.max(losses.low, axis=1, initial=0.0), np.max(losses.high, axis=1, initial=0.0)).total()
+        if mu < top and s - mu * (total + copies) > 0.0:
             return mu
     return 0.0
 
@@ -496,15 +537,15 @@ def _snapped(point: Point) -> tuple[Array, Array]:
     apart = norms(rho - point.thetas)
     # The product is 0 for users without any loss, who belong at ρ from anywhere.
     rise = np.where(apart > 0, point.smoothness(np.arange(point.problem.n_users)) * apart, 0.0)
-    belongs = point.free & (norms(point.gradients.rounded()) + rise < point.problem.reg.lam)
+    belongs = point.free & (norms(point.gradients.rounded()) + rise < point.lam)
     return rho, np.where(belongs[:, None], rho, point.thetas)
 
 
-def _tied(point: Point) -> Array:
+def _tied(point: Point) -> Mask:
     return point.free & np.all(point.thetas == point.rho, axis=1)
 
 
-def _idle(point: Point) -> Array:
+def _idle(point: Point) -> Mask:
     """Users without any loss (ν = 0, no data): their models are copies of ρ."""
     return point.free & (point.n_data == 0) & (point.problem.nu == 0)
 
@@ -532,11 +573,11 @@ def _first_finite(point: Point, arguments: tuple[Callable[[Point, Curvature], _B
     return best
 
 
-def _all_have_slack(point: Point, tied: Array, distance: float) -> bool:
+def _all_have_slack(point: Point, tied: Mask, distance: float) -> bool:
     """Whether ‖∇L_t‖ < λ on the ball of radius ``distance`` around ρ, for every tied user."""
     users = np.flatnonzero(tied)
     sizes = point.gradients[users].norms() + Interval(point.smoothness(users)) * distance
-    return bool(np.all(sizes < point.problem.reg.lam))
+    return bool(np.all(sizes < point.lam))
 
 
 @dataclass(frozen=True)
@@ -550,7 +591,7 @@ class _Forces:
 
 def _forces(point: Point) -> _Forces:
     """λz/‖z‖ where the model is apart from ρ; at a kink the closest to ∇L_n, or 0 for a pinned user."""
-    lam = point.problem.reg.lam
+    lam = point.lam
     at_kink = np.all(point.thetas == point.rho, axis=1)
     nearest = point.gradients.rounded()
     lengths, inside = norms(nearest), lam * (1.0 - 1e-14)
@@ -599,7 +640,7 @@ def _dual_bounds(point: Point, curvature: Curvature, lacks: Interval, excess: In
 
 def _pinned_or_tied_with_slack(point: Point, curvature: Curvature) -> _Bounds:
     """The dual argument with what is missing in Σu_n + slope = 0 given to users at the kink with ‖u_n‖ < λ."""
-    lam, forces = point.problem.reg.lam, _forces(point)
+    lam, forces = point.lam, _forces(point)
     lacks = (point.gradients - forces.pulls).norms()
     missing = forces.unbalanced
     held = ~point.free & np.all(point.thetas == point.rho, axis=1)
@@ -633,7 +674,7 @@ def _pinned_or_tied_with_slack(point: Point, curvature: Curvature) -> _Bounds:
 
 def _two_models(point: Point, curvature: Curvature) -> _Bounds:
     """Two users who matter and no slope: ρ may be anywhere between their models, u_1 = -u_2 = λ(θ_2 - θ_1)/‖·‖."""
-    lam = point.problem.reg.lam
+    lam = point.lam
     pair = np.flatnonzero(~_idle(point))
     if len(pair) != 2 or np.any(point.problem.slope != 0):
         return _Bounds()
@@ -666,16 +707,17 @@ def _two_models(point: Point, curvature: Curvature) -> _Bounds:
 def _one_parameter(point: Point, curvature: Curvature) -> _Bounds:
     """P = 1: u_n = ±λ are exact, and if they balance, ρ is a median of the models up to their errors.
 
-    Call the users with u_n = λ left, those with u_n = -λ right; Σu_n + slope = 0, and E = 2λ Σ (-u_n z_n/λ)₊.  Let m be
-    the largest ‖dθ_n‖ - u_n z_n/λ, or 0.  The θ_n* of the left are then at most ρ + m, those of the right at least
-    ρ - m.  If no left one is beyond a right one, every point between them minimizes in ρ, and some such is within m of
-    ρ.  Otherwise the slope in ρ is <= 0 before the first right one and >= 0 after the last left one, both within m of ρ.
+    Call the users with u_n = λ left, those with u_n = -λ right; Σu_n + slope = 0, and E = 2λ Σ (-u_n z_n/λ)₊.  Let m
+    be the largest ‖dθ_n‖ - u_n z_n/λ, or 0.  The θ_n* of the left are then at most ρ + m, those of the right at least
+    ρ - m.  If no left one is beyond a right one, every point between them minimizes in ρ, and some such is within m
+    of ρ.  Otherwise the slope in ρ is <= 0 before the first right one and >= 0 after the last left one, both of them
+    within m of ρ.
     """
     problem = point.problem
     active = np.flatnonzero(~_idle(point))
     if problem.dim != 1 or not len(active):
         return _Bounds()
-    n_left = (len(active) - Fraction(float(problem.slope[0])) / Fraction(problem.reg.lam)) / 2
+    n_left = (len(active) - Fraction(float(problem.slope[0])) / Fraction(point.lam)) / 2
     if n_left.denominator != 1 or not 0 <= n_left <= len(active):
         return _Bounds()
     # Either the positions say who is left, or the forces.
@@ -689,7 +731,7 @@ def _one_parameter(point: Point, curvature: Curvature) -> _Bounds:
 
 
 def _median_bounds(point: Point, curvature: Curvature, signs: Array) -> _Bounds:
-    lam, theta = point.problem.reg.lam, point.thetas[:, 0]
+    lam, theta = point.lam, point.thetas[:, 0]
     # D depends on θ alone, so it may be bounded at the ρ' with the least E.
     low, high = np.max(theta[signs > 0], initial=-np.inf), np.min(theta[signs < 0], initial=np.inf)
     best = np.clip(point.rho[0], low, high) if low <= high else 0.5 * (low + high)
@@ -713,7 +755,7 @@ def _repaired_dual(point: Point, curvature: Curvature) -> _Bounds:
     ε >= (‖q‖/N)/(λ + ‖q‖/N - ‖slope‖/N).  As ũ_nᵀz_n = λ‖z_n‖,
     E = ελ Σ‖z_n‖ + ((1-ε)q + ε slope)ᵀ Σz_n/N.
     """
-    lam, forces = point.problem.reg.lam, _forces(point)
+    lam, forces = point.lam, _forces(point)
     active = np.flatnonzero(~_idle(point))
     if not len(active):
         return _Bounds()
@@ -748,7 +790,7 @@ def _smooth_dual(point: Point, curvature: Curvature) -> _Bounds:
     is 0 at a point within c_n‖w_n q‖ of z_n.  By convexity s_n(z_n*) <= τ keeps z_n* within t of that point if
     t²λ/(2(1 + (‖z_n‖ + c_n‖w_n q‖ + t)²)^(3/2)) > τ; and in any case (λ - ‖u_n‖)‖z_n*‖ <= τ + λ.
     """
-    lam, idle = point.problem.reg.lam, _idle(point)
+    lam, idle = point.lam, _idle(point)
     pulls = _pulls(point)
     missing = (pulls.total() + point.vectors(point.problem.slope)).norms()
     weights = np.where(idle, 0.0, np.maximum(_stiffness(point, 0.0).along, 0.0))
@@ -785,7 +827,7 @@ def _l2_residual(point: Point) -> float:
     squares = (lacks * lacks).total()
     plain = (squares + forces.unbalanced * forces.unbalanced).sqrt()
     at_kink = np.all(point.thetas == point.rho, axis=1)
-    room = (point.problem.reg.lam - forces.sizes)[at_kink]
+    room = (point.lam - forces.sizes)[at_kink]
     if not at_kink.any():
         return float(plain.high)
     # Shared equally among k kinks and ρ, what is missing counts ‖q‖²/(k + 1), if there is room in the balls.

@@ -31,6 +31,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 1e-12  # changes below this fraction of the terms that they are summed from count as none
 _LP_ACCURACY = 1e-6  # HiGHS works to 1e-7
 _MAX_POOLED, _POOLED_ITERATIONS = 2000, 60
+_TRUSTED = 1e5  # beyond it, curvatures of the pooled loss are below 1e-10 and its gradient is lost in rounding
 
 
 def used_rows(problem: Problem) -> np.ndarray:
@@ -120,7 +121,7 @@ def _direction(loss: Logistic | Multinomial, Q: Array, labels: Array, slope: Arr
     delta = _single_feature(Q, labels)
     if delta is None:
         decided, delta = _pooled_newton(loss, _Coordinates(Q, labels), labels)
-        if not decided:
+        if not decided or (delta is not None and not _descends(Q, labels, delta)):
             delta = _nothing_grows(Q, labels)
     return delta if delta is not None and _descends(Q, labels, delta) else None
 
@@ -262,7 +263,10 @@ def _pooled_newton(loss: Logistic | Multinomial, coordinates: _Coordinates, labe
         step = -gradient
         kernels.cholesky_solve(L, step)
         decrement = float(np.sqrt(max(-float(gradient @ step), 0.0)))
-        if factor * decrement * _longest(Z, L, K) <= 0.25:  # half of what suffices, for rounding
+        longest = _longest(Z, L, K)
+        if not longest <= _TRUSTED:
+            return False, None
+        if factor * decrement * longest <= 0.25:  # half of what suffices, for rounding
             return True, None
         reach = factor * float(np.abs(margins(step, Z, K)).max())
         y = y + (np.log1p(reach) / reach if reach > 0 else 1.0) * step

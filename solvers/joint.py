@@ -110,8 +110,13 @@ def minimize(
     if direction is not None:
         solution = _without_minimum(problem, direction, method)
     else:
-        reached = _run(problem, method, flat, start)
-        solution = finish(problem, reached, tol, method, flat)
+        try:
+            reached = _run(problem, method, flat, start)
+        except np.linalg.LinAlgError as error:
+            # Curvatures are lost in rounding (data of very different sizes), or no minimum exists.
+            solution = _gave_up(problem, method, str(error))
+        else:
+            solution = finish(problem, reached, tol, method, flat)
     return checked(solution, tol) if throw else solution
 
 
@@ -149,11 +154,18 @@ def _choose(problem: Problem, method: str) -> str:
     return method
 
 
+def _gave_up(problem: Problem, method: str, reason: str) -> Solution:
+    solution = replace(_without_minimum(problem, None, method), status=Status.STALLED)
+    return replace(solution, stats={**solution.stats, "relative_residual": 1.0, "failure": reason})
+
+
 def _explain(solution: Solution, tol: float) -> str:
     if solution.status is Status.NO_MINIMUM:
         return f"{Status.NO_MINIMUM.value} (solution.direction)"
-    found = solution.stats["relative_residual"]
-    return f"{Status.STALLED.value}: relative residual {found:g} with tol = {tol:g}"
+    found, failure = solution.stats["relative_residual"], solution.stats.get("failure")
+    return f"{Status.STALLED.value}: relative residual {found:g} with tol = {tol:g}" + (
+        f" ({failure})" if failure else ""
+    )
 
 
 _Refine = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
@@ -223,6 +235,7 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
     """
     sizes = norms(thetas)
     forces = 2.0 * problem.nu * float(np.sum(sizes)) + _data_rounding(problem, thetas)
+    terms = forces
     reg = problem.reg
     if is_built_in(reg):
         lam, apart = reg.lam, norms(rho - thetas)
@@ -233,8 +246,10 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
             stiffness = np.divide(lam, apart, out=np.zeros_like(apart), where=apart > 1e-8 * norms(rho))
         else:
             stiffness = lam / np.hypot(1.0, apart)
-        forces += float(np.sum(stiffness * (norms(rho) + sizes)))
-    return float(np.finfo(np.float64).eps * forces)
+        terms += float(np.sum(stiffness * (norms(rho) + sizes)))
+        forces += float(np.sum(stiffness * apart))
+    # Models so large that rounding them changes the forces themselves excuse nothing.
+    return min(float(np.finfo(np.float64).eps * terms), 1e-8 * forces)
 
 
 def _data_rounding(problem: Problem, thetas: Array) -> float:
@@ -270,7 +285,7 @@ def _refined(problem: Problem, reached: Reached) -> tuple[Array, Array, Array, O
     return rho, thetas, gradients, residual
 
 
-def _without_minimum(problem: Problem, direction: Direction, method: str) -> Solution:
+def _without_minimum(problem: Problem, direction: Direction | None, method: str) -> Solution:
     rho, thetas = np.zeros(problem.dim), np.zeros((problem.n_users, problem.dim))
     for s, model in problem.pinned.items():
         thetas[s] = model

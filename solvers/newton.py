@@ -50,7 +50,11 @@ def newton(problem: Problem, ridge: Ridge, start: tuple[Array, Array] | None = N
             state = _evaluate(problem, state.rho, state.thetas, scale, 2, workspace)
         # Newton squares the residual; the subproblem need not be solved much further than that.
         tolerance = 0.0 if exact else 0.01 * min(1.0, state.residual)
-        following = _search(problem, state, *_target(problem, ridge, state, anchors, tolerance), scale, workspace)
+        try:
+            target = _target(problem, ridge, state, anchors, tolerance)
+        except np.linalg.LinAlgError:
+            break  # the model of the loss has no minimum, or its curvature is lost in rounding
+        following = _search(problem, state, *target, scale, workspace)
         state = replace(state, terms=replace(state.terms, hessians=None))  # used up by the step
         stagnates = following is None or (following.residual > 0.5 * state.residual and state.residual < 1e-13)
         if following is not None and (not stagnates or following.residual < state.residual):
@@ -63,9 +67,10 @@ def newton(problem: Problem, ridge: Ridge, start: tuple[Array, Array] | None = N
 
 
 def _evaluate(problem: Problem, rho: Array, thetas: Array, scale: float, order: int, workspace: Array) -> _State:
-    terms = data_terms(problem, thetas, order=order, workspace=workspace)
-    rest = problem.nu * float(np.sum(thetas**2)) + float(np.sum(problem.reg.value(rho, thetas)))
-    residual = optimality(problem, rho, thetas, terms.gradients, scale).relative
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss without a minimum: what is not finite is not accepted
+        terms = data_terms(problem, thetas, order=order, workspace=workspace)
+        rest = problem.nu * float(np.sum(thetas**2)) + float(np.sum(problem.reg.value(rho, thetas)))
+        residual = optimality(problem, rho, thetas, terms.gradients, scale).relative
     return _State(rho, thetas, terms.value + rest + float(rho @ problem.slope), terms, residual)
 
 

@@ -318,7 +318,7 @@ def _pins(reg: BuiltIn, rho: Array, pins: Array) -> tuple[float, Array, Array, A
     else:
         root = length if isinstance(reg, L2) else np.hypot(1.0, length)
         root = np.maximum(root, np.finfo(float).tiny ** 0.25)  # at the kink, a very stiff spring
-        stiffness, kappa = reg.lam / root, reg.lam / root**3
+        stiffness, kappa = reg.lam / root, reg.lam / root / root / root
     negative = (z.T * kappa) @ z
     hessian = float(stiffness.sum()) * np.eye(size)
     return float(np.sum(reg.value(rho, pins))), reg.gradient(rho, pins), hessian, negative

@@ -1,0 +1,805 @@
+"""Each compiled kernel against the NumPy expression that it stands for, corner cases included.
+
+A parity check is a function of the twin that it compares with, so that every check is also run with wrong twins (a
+factor, a sign, a transposed block, a term left out) and must refuse each of them.  Tolerances are the standard bounds
+for inner products, Cholesky and symmetric eigenproblems, with the magnitudes of the case at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from solvers import _kernels as kernels
+from theory import L2, LeastSquares, Logistic, Loss, Multinomial, Problem, SmoothL2, SquaredL2, UserDataset
+from theory.arrays import Array
+from theory.losses import local_gradient, local_hessian
+
+EPS = float(np.finfo(np.float64).eps)
+UNTOUCHED = 7.25  # what stands in rows that a kernel must leave alone
+
+
+@dataclass(frozen=True)
+class Case:
+    """Users of a problem, models for them, and the range of users that a kernel is asked for."""
+
+    problem: Problem
+    thetas: Array
+    first: int
+    last: int
+
+    @property
+    def args(self) -> tuple[Array, np.ndarray, np.ndarray]:
+        stack = self.problem.stack
+        return stack.Q, stack.start, stack.stop
+
+    @property
+    def labels(self) -> Array:
+        return self.problem.stack.labels
+
+    @property
+    def n_outputs(self) -> int:
+        return self.problem.loss.n_outputs
+
+    @property
+    def rows(self) -> int:
+        return self.problem.stack.Q.shape[0]
+
+    @property
+    def users(self) -> range:
+        return range(self.first, self.last)
+
+    def slice(self, n: int) -> slice:
+        return slice(int(self.problem.stack.start[n]), int(self.problem.stack.stop[n]))
+
+
+def build(
+    sizes: list[int],
+    d: int,
+    loss: Loss,
+    *,
+    view: Callable[[Problem], Problem] = lambda p: p,
+    users: tuple[int, int] | None = None,
+) -> Case:
+    rng = np.random.default_rng([17, *sizes, d, loss.n_outputs])
+    members = []
+    for size in sizes:
+        Q = rng.standard_normal((size, d)) * np.logspace(0, 1, d)
+        if isinstance(loss, LeastSquares):
+            A = 3.0 * rng.standard_normal(size)
+        elif isinstance(loss, Logistic):
+            A = rng.choice([-1.0, 1.0], size)
+        else:
+            A = rng.dirichlet(np.ones(loss.n_outputs), size) if size else np.zeros(0)
+        members.append(UserDataset(Q, A))
+    problem = view(Problem(members, loss, SquaredL2(1.0), 0.3))
+    thetas = rng.standard_normal((problem.n_users, problem.dim))
+    for s, model in problem.pinned.items():
+        thetas[s] = model
+    first, last = users or (0, problem.n_users)
+    return Case(problem, thetas, first, last)
+
+
+def drop_and_pin(problem: Problem) -> Problem:
+    """Rows of users 0 and 2 stay in the block, but nobody holds them any more."""
+    return problem.without(0).pin(1, np.ones(problem.dim))
+
+
+BLOCK = 256  # the kernels' chunk is at least touched and crossed by these sizes
+
+SHAPES: dict[str, Callable[[Loss], Case]] = {
+    "plain": lambda loss: build([5, 3, 8], 3, loss),
+    "no_rows": lambda loss: build([0, 0], 3, loss),
+    "an_empty_user": lambda loss: build([4, 0, 5], 2, loss),
+    "one_user": lambda loss: build([6], 3, loss),
+    "one_parameter": lambda loss: build([4, 3], 1, loss),
+    "one_row": lambda loss: build([1, 1], 4, loss),
+    "unused_rows": lambda loss: build([3, 4, 5, 2], 3, loss, view=drop_and_pin),
+    "some_users": lambda loss: build([3, 4, 5, 2], 3, loss, users=(1, 3)),
+    "nobody": lambda loss: build([3, 4], 3, loss, users=(1, 1)),
+    "block_edges": lambda loss: build([BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3], 2, loss),
+}
+ONE_OUTPUT = [LeastSquares(), Logistic()]
+MANY_OUTPUTS = [Multinomial(2), Multinomial(4)]
+
+
+def name_of(loss: Loss) -> str:
+    return f"{loss.name}{loss.n_outputs}"
+
+
+def close(found: Array, expected: Array, bound: Any) -> None:
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    excess = np.abs(found - expected) - bound
+    assert np.all(excess <= 0), f"differs by up to {np.abs(found - expected).max()} with {np.max(bound)} allowed"
+
+
+def inner(n: int, size: Any) -> Any:
+    """The rounding of sums of n products whose absolute values sum to ``size``, in two orders of summation."""
+    return 2 * (n + 4) * EPS * size + np.finfo(np.float64).tiny
+
+
+def lower(M: Array) -> Array:
+    return np.tril(M)
+
+
+def symmetric(M: Array) -> Array:
+    return np.tril(M) + np.tril(M, -1).T
+
+
+def refuses(parity: Callable[..., None], *args: Any, **wrong: Any) -> None:
+    with pytest.raises(AssertionError):
+        parity(*args, **wrong)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# BLAS and LAPACK
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "size"), [(0, 3), (1, 1), (1, 5), (7, 1), (40, 6)])
+@pytest.mark.parametrize("alpha", [1.0, -0.5])
+def test_gram_add_is_alpha_xtx_added_to_the_lower_triangle(rows: int, size: int, alpha: float) -> None:
+    rng = np.random.default_rng([rows, size])
+    X, C = rng.standard_normal((rows, size)), rng.standard_normal((size, size))
+    before = C.copy()
+    kernels.gram_add(X, alpha, C)
+    bound = inner(rows, np.abs(X).T @ np.abs(X) + np.abs(before))
+    close(lower(C), lower(before + alpha * (X.T @ X)), lower(bound))
+    if rows:
+        with pytest.raises(AssertionError):
+            close(lower(C), lower(before + 1.001 * alpha * (X.T @ X)), lower(bound))
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_symmetric_times_reads_the_lower_triangle_alone(size: int) -> None:
+    rng = np.random.default_rng(size)
+    H, x, out = rng.standard_normal((size, size)), rng.standard_normal(size), np.full(size, np.nan)
+    kernels.symmetric_times(H, x, out)
+    close(out, symmetric(H) @ x, inner(size, np.abs(symmetric(H)) @ np.abs(x)))
+    if size > 1:
+        with pytest.raises(AssertionError):
+            close(out, H @ x, inner(size, np.abs(H) @ np.abs(x)))
+
+
+def positive_definite(size: int, condition: float = 100.0) -> Array:
+    rng = np.random.default_rng(size)
+    V = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    return (V * np.geomspace(1.0, condition, size)) @ V.T
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 33])
+def test_cholesky_solves_and_inverts_and_reads_the_lower_triangle_alone(size: int) -> None:
+    K = symmetric(positive_definite(size))
+    top, cond = np.linalg.norm(K, 2), np.linalg.cond(K)
+    L = np.tril(K) + np.triu(np.full_like(K, UNTOUCHED), 1)
+    assert kernels.cholesky(L) == 0
+    factor = np.tril(L)
+    # |ΔK| <= γ_{n+1} |L||Lᵀ|, whose norm is at most n‖K‖ (Higham, Theorem 10.3).
+    close(factor @ factor.T, K, 2 * (size + 1) * size * EPS * top)
+    b = np.random.default_rng(0).standard_normal(size)
+    x = b.copy()
+    kernels.cholesky_solve(L, x)
+    assert np.linalg.norm(K @ x - b) <= (3 * size + 1) * size * EPS * top * np.linalg.norm(x) * 2
+    W = L.copy()
+    assert kernels.cholesky_inverse(W) == 0
+    residual = np.linalg.norm(K @ symmetric(W) - np.eye(size), 2)
+    assert residual <= 4 * (3 * size + 1) * size * EPS * cond
+    # A factor read from the wrong triangle, or used once instead of twice, is seen.
+    assert not np.linalg.norm(K @ np.linalg.solve(factor, b) - b) <= 1e-6 or size == 1
+
+
+@pytest.mark.parametrize(
+    "K",
+    [np.zeros((1, 1)), np.diag([1.0, -1.0]), np.array([[1.0, 2.0], [2.0, 1.0]])],
+    ids=["zero", "negative", "indefinite"],
+)
+def test_cholesky_says_when_a_matrix_is_not_positive_definite(K: Array) -> None:
+    assert kernels.cholesky(K.copy()) == 1
+    assert kernels.cholesky(np.eye(len(K))) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 30])
+@pytest.mark.parametrize("kind", ["spread", "repeated", "zero"])
+def test_eigenbasis_rows_are_orthonormal_eigenvectors(size: int, kind: str) -> None:
+    K = {"spread": positive_definite(size), "repeated": 2.0 * np.eye(size), "zero": np.zeros((size, size))}[kind]
+    K = symmetric(K)
+    V = np.tril(K) + np.triu(np.full_like(K, UNTOUCHED), 1)
+    values, work, iwork = np.empty(size), np.empty(1 + 6 * size + 2 * size**2), np.empty(3 + 5 * size, dtype=np.int32)
+    assert kernels.eigenbasis_rows(V, values, work, iwork) == 0
+    close(V @ V.T, np.eye(size), 16 * size * EPS)
+    close((V.T * values) @ V, K, 16 * size * EPS * np.linalg.norm(K, 2))
+    assert np.all(np.diff(values) >= 0)
+    if kind == "spread" and size > 2:  # two eigenvectors can stand in a symmetric matrix
+        with pytest.raises(AssertionError):  # columns for rows
+            close((V * values) @ V.T, K, 16 * size * EPS * np.linalg.norm(K, 2))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Margins, gradients, Hessians
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def parity_margins(case: Case, factor: float = 1.0, transposed: bool = False) -> None:
+    K, d = case.n_outputs, case.problem.query_dim
+    out = np.full((case.rows, K), UNTOUCHED)
+    assert kernels.margins(*case.args, case.thetas, out, case.first, case.last) == 0
+    expected, bound = np.full((case.rows, K), UNTOUCHED), np.zeros((case.rows, K))
+    for n in case.users:
+        W = case.thetas[n].reshape(d, K) if transposed else case.thetas[n].reshape(K, d).T
+        Q = case.args[0][case.slice(n)]
+        expected[case.slice(n)] = factor * (Q @ W)
+        bound[case.slice(n)] = inner(d, np.abs(Q) @ np.abs(W))
+    close(out, expected, bound)
+
+
+def parity_pull_back(case: Case, factor: float = 1.0, transposed: bool = False) -> None:
+    K, P = case.n_outputs, case.problem.dim
+    slopes = np.random.default_rng(3).standard_normal((case.rows, K))
+    out = np.full((case.problem.n_users, P), UNTOUCHED)
+    assert kernels.pull_back(*case.args, slopes, out, case.first, case.last) == 0
+    expected, bound = np.full_like(out, UNTOUCHED), np.zeros_like(out)
+    for n in case.users:
+        Q, slope = case.args[0][case.slice(n)], slopes[case.slice(n)]
+        expected[n] = factor * (Q.T @ slope if transposed else slope.T @ Q).ravel()
+        bound[n] = inner(len(Q), (np.abs(slope).T @ np.abs(Q)).ravel())
+    close(out, expected, bound)
+
+
+def parity_least_squares_gradients(case: Case, nu_factor: float = 1.0, factor: float = 1.0) -> None:
+    problem = case.problem
+    out = np.full((problem.n_users, problem.dim), UNTOUCHED)
+    Q, start, stop = case.args
+    status = kernels.least_squares_gradients(
+        Q, case.labels, start, stop, case.thetas, 2.0 * problem.nu, out, case.first, case.last
+    )
+    assert status == 0
+    expected, bound = np.full_like(out, UNTOUCHED), np.zeros_like(out)
+    for n in case.users:
+        theta, (rows, a) = case.thetas[n], problem.stack.user(n)
+        expected[n] = factor * local_gradient(theta, rows, a, problem.loss, nu_factor * problem.nu)
+        size = np.abs(rows).T @ (np.abs(rows) @ np.abs(theta) + np.abs(a)) + 2 * problem.nu * np.abs(theta)
+        bound[n] = inner(len(rows) + theta.size, size)
+    close(out, expected, bound)
+
+
+def hessian_bound(rows: Array, weights: Array, K: int) -> Array:
+    size = np.einsum("i,ia,ib->ab", weights, np.abs(rows), np.abs(rows), optimize=True)
+    return inner(2 * len(rows) + 8, np.kron(np.ones((K, K)), size))
+
+
+def parity_weighted_gram(case: Case, factor: float = 1.0, powers: float = 1.0) -> None:
+    problem, Q = case.problem, case.args[0]
+    m = np.zeros(case.rows)
+    for n in range(problem.n_users):
+        m[case.slice(n)] = Q[case.slice(n)] @ case.thetas[n]
+    weights = problem.loss.d2phi(m, case.labels)
+    H = np.full((problem.n_users, problem.dim, problem.dim), UNTOUCHED)
+    assert kernels.weighted_gram(*case.args, weights, H, case.first, case.last) == 0
+    for n in range(problem.n_users):
+        if n not in case.users:
+            assert np.all(H[n] == UNTOUCHED)
+            continue
+        rows, a = problem.stack.user(n)
+        expected = factor * local_hessian(case.thetas[n], rows, a, problem.loss, 0.0)
+        if powers != 1.0:
+            expected = (rows.T * weights[case.slice(n)] ** powers) @ rows
+        close(lower(H[n]), lower(expected), lower(hessian_bound(rows, weights[case.slice(n)], 1)))
+
+
+def parity_multinomial_hessian(case: Case, outer: float = 1.0, swapped: bool = False, mass_factor: float = 1.0) -> None:
+    problem, Q, d = case.problem, case.args[0], case.problem.query_dim
+    K, P = case.n_outputs, case.problem.dim
+    m = np.zeros((case.rows, K))
+    for n in range(problem.n_users):
+        m[case.slice(n)] = Q[case.slice(n)] @ case.thetas[n].reshape(K, d).T
+    p = np.exp(m - m.max(axis=1, keepdims=True, initial=-np.inf))
+    p /= p.sum(axis=1, keepdims=True)
+    # A mass other than 1 (label probabilities that do not sum to 1) tells √mass from mass.
+    mass = np.linspace(0.5, 2.0, case.rows)
+    H = np.full((problem.n_users, P, P), UNTOUCHED)
+    assert kernels.multinomial_hessian(*case.args, p, mass, H, case.first, case.last) == 0
+    for n in range(problem.n_users):
+        if n not in case.users:
+            assert np.all(H[n] == UNTOUCHED)
+            continue
+        rows = Q[case.slice(n)]
+        q, weight = p[case.slice(n)], mass[case.slice(n)] ** mass_factor
+        curvature = weight[:, None, None] * (np.eye(K)[None] * q[:, None, :] - outer * q[:, :, None] * q[:, None, :])
+        order = "ikl,ia,ib->akbl" if swapped else "ikl,ia,ib->kalb"
+        expected = np.einsum(order, curvature, rows, rows, optimize=True).reshape(P, P)
+        close(lower(H[n]), lower(expected), lower(hessian_bound(rows, 2.0 * mass[case.slice(n)], K)))
+
+
+def parity_least_squares_normal(case: Case, factor: float = 1.0, sign: float = 1.0) -> None:
+    problem, (Q, start, stop) = case.problem, case.args
+    H = np.full((problem.n_users, problem.dim, problem.dim), UNTOUCHED)
+    b = np.full((problem.n_users, problem.dim), UNTOUCHED)
+    assert kernels.least_squares_normal(Q, case.labels, start, stop, H, b, case.first, case.last) == 0
+    for n in range(problem.n_users):
+        if n not in case.users:
+            assert np.all(H[n] == UNTOUCHED)
+            assert np.all(b[n] == UNTOUCHED)
+            continue
+        rows, a = problem.stack.user(n)
+        expected = factor * local_hessian(case.thetas[n], rows, a, problem.loss, 0.0)
+        close(lower(H[n]), lower(expected), lower(hessian_bound(rows, np.ones(len(rows)), 1)))
+        at_zero = sign * local_gradient(np.zeros(problem.dim), rows, a, problem.loss, 0.0)
+        close(b[n], -at_zero, inner(len(rows), np.abs(rows).T @ np.abs(a)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", ONE_OUTPUT + MANY_OUTPUTS, ids=name_of)
+def test_margins(shape: str, loss: Loss) -> None:
+    parity_margins(SHAPES[shape](loss))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", ONE_OUTPUT + MANY_OUTPUTS, ids=name_of)
+def test_pull_back(shape: str, loss: Loss) -> None:
+    parity_pull_back(SHAPES[shape](loss))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_least_squares_gradients(shape: str) -> None:
+    parity_least_squares_gradients(SHAPES[shape](LeastSquares()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", ONE_OUTPUT, ids=name_of)
+def test_weighted_gram(shape: str, loss: Loss) -> None:
+    parity_weighted_gram(SHAPES[shape](loss))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", MANY_OUTPUTS, ids=name_of)
+def test_multinomial_hessian(shape: str, loss: Loss) -> None:
+    parity_multinomial_hessian(SHAPES[shape](loss))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_least_squares_normal(shape: str) -> None:
+    parity_least_squares_normal(SHAPES[shape](LeastSquares()))
+
+
+def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
+    plain, classes = SHAPES["plain"](Logistic()), SHAPES["plain"](Multinomial(4))
+    linear = SHAPES["plain"](LeastSquares())
+    slight = 1.0 + 1e-12
+    for parity in (parity_margins, parity_pull_back):
+        refuses(parity, plain, factor=slight)
+        refuses(parity, classes, transposed=True)
+    refuses(parity_least_squares_gradients, linear, nu_factor=0.5)  # ν for 2ν
+    refuses(parity_least_squares_gradients, linear, factor=slight)
+    refuses(parity_weighted_gram, plain, factor=slight)
+    refuses(parity_weighted_gram, plain, powers=0.5)  # √w for w
+    refuses(parity_multinomial_hessian, classes, outer=slight)
+    refuses(parity_multinomial_hessian, classes, outer=0.0)  # the diagonal alone
+    refuses(parity_multinomial_hessian, classes, swapped=True)
+    refuses(parity_multinomial_hessian, classes, mass_factor=0.5)
+    refuses(parity_least_squares_normal, linear, factor=2.0)  # the gradient of (m - a)²
+    refuses(parity_least_squares_normal, linear, sign=-1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# ℓ2²: factors and back substitution
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def check_factors(
+    case: Case, L: Array, b: Array, sums: tuple[Array, Array], shift: float, wrong_shift: float = 1.0
+) -> None:
+    problem, size = case.problem, case.problem.dim
+    inverse, solved = np.zeros((size, size)), np.zeros(size)
+    slack_inverse, slack_solved = 0.0, 0.0
+    for n in case.users:
+        rows, a = problem.stack.user(n)
+        hessian = local_hessian(np.zeros(size), rows, a, LeastSquares(), 0.0)
+        K, right = hessian + wrong_shift * shift * np.eye(size), rows.T @ a
+        factor = np.tril(L[n])
+        top, cond = np.linalg.norm(K, 2), np.linalg.cond(K)
+        rounding = 4 * (len(rows) + (size + 4) ** 2) * EPS
+        close(factor @ factor.T, K, rounding * top)
+        close(b[n], right, inner(len(rows), np.abs(rows).T @ np.abs(a)))
+        inverse += np.linalg.inv(K)
+        solved += np.linalg.solve(K, right)
+        slack_inverse += rounding * cond * np.linalg.norm(np.linalg.inv(K), 2)
+        slack_solved += (
+            rounding * cond * np.linalg.norm(np.linalg.inv(K), 2) * np.linalg.norm(np.abs(rows).T @ np.abs(a))
+        )
+    close(lower(sums[0]), lower(inverse), slack_inverse)
+    close(sums[1], solved, slack_solved)
+
+
+def parity_least_squares_factor(case: Case, **wrong: float) -> None:
+    problem, (Q, start, stop) = case.problem, case.args
+    N, size, shift = problem.n_users, problem.dim, 0.7
+    L, b = np.full((N, size, size), UNTOUCHED), np.full((N, size), UNTOUCHED)
+    sums = np.zeros((size, size)), np.zeros(size)
+    status = kernels.least_squares_factor(Q, case.labels, start, stop, shift, L, b, *sums, case.first, case.last)
+    assert status == 0
+    check_factors(case, L, b, sums, shift, **wrong)
+    for n in set(range(N)) - set(case.users):
+        assert np.all(L[n] == UNTOUCHED)
+
+
+def parity_quadratic_factor(case: Case, **wrong: float) -> None:
+    problem = case.problem
+    N, size, shift = problem.n_users, problem.dim, 0.7
+    L, b = np.full((N, size, size), UNTOUCHED), np.full((N, size), UNTOUCHED)
+    for n in case.users:
+        rows, a = problem.stack.user(n)
+        L[n] = np.tril(local_hessian(np.zeros(size), rows, a, LeastSquares(), 0.0))
+        b[n] = rows.T @ a
+    sums = np.zeros((size, size)), np.zeros(size)
+    assert kernels.quadratic_factor(shift, L, b, *sums, case.first, case.last) == 0
+    check_factors(case, L, b, sums, shift, **wrong)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_least_squares_factor(shape: str) -> None:
+    parity_least_squares_factor(SHAPES[shape](LeastSquares()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_quadratic_factor(shape: str) -> None:
+    parity_quadratic_factor(SHAPES[shape](LeastSquares()))
+
+
+def test_wrong_twins_of_the_factors_are_refused() -> None:
+    case = SHAPES["plain"](LeastSquares())
+    refuses(parity_least_squares_factor, case, wrong_shift=0.5)
+    refuses(parity_quadratic_factor, case, wrong_shift=0.5)
+
+
+def test_factors_name_the_user_whose_matrix_is_not_positive_definite() -> None:
+    b, sums = np.zeros((3, 2)), (np.zeros((2, 2)), np.zeros(2))
+    L = np.array([np.eye(2), np.eye(2), -np.eye(2)])
+    assert kernels.quadratic_factor(0.5, L, b, *sums, 0, 3) == 3
+    L = np.array([np.eye(2), np.diag([1.0, -0.5]), np.eye(2)])
+    assert kernels.quadratic_factor(0.5, L, b, *sums, 0, 3) == 2
+    case = SHAPES["no_rows"](LeastSquares())
+    Q, start, stop = case.args
+    L, b, sums = np.zeros((2, 3, 3)), np.zeros((2, 3)), (np.zeros((3, 3)), np.zeros(3))
+    assert kernels.least_squares_factor(Q, case.labels, start, stop, 0.0, L, b, *sums, 0, 2) == 1
+
+
+@pytest.mark.parametrize("size", [1, 4, 20])
+def test_back_substitute(size: int) -> None:
+    rng = np.random.default_rng(size)
+    K = np.array([symmetric(positive_definite(size)) * c for c in (1.0, 3.0, 0.1)])
+    L = np.array([np.linalg.cholesky(M) for M in K])
+    b, pull = rng.standard_normal((3, size)), rng.standard_normal(size)
+    thetas, total = np.full((3, size), UNTOUCHED), np.full(size, 2.0)
+    assert kernels.back_substitute(L, b, pull, thetas, total, 1, 3) == 0
+    assert np.all(thetas[0] == UNTOUCHED)
+    for n in (1, 2):
+        bound = 4 * (3 * size + 1) * size * EPS * np.linalg.norm(K[n], 2) * np.linalg.norm(thetas[n])
+        assert np.linalg.norm(K[n] @ thetas[n] - (b[n] + pull)) <= bound
+        assert not np.linalg.norm(K[n] @ thetas[n] - (b[n] + 1.001 * pull)) <= bound
+    close(total, 2.0 + thetas[1] + thetas[2], inner(3, 2.0 + np.abs(thetas[1:]).sum(axis=0)))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Eigenbases, the secular equation, partial minima
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def test_eigenbases_clip_negative_eigenvalues_and_shift() -> None:
+    H = np.array([np.diag([2.0, -1e-17]), np.array([[2.0, 1.0], [1.0, 2.0]]), np.full((2, 2), UNTOUCHED)])
+    original, beta = H.copy(), np.full((3, 2), UNTOUCHED)
+    assert kernels.eigenbases(H, beta, 0.25, 0, 2) == 0
+    close(beta[:2], np.array([[0.25, 2.25], [1.25, 3.25]]), 32 * EPS)
+    assert beta[0, 0] >= 0.25  # never below the shift
+    close((H[1].T * (beta[1] - 0.25)) @ H[1], original[1], 64 * EPS)
+    assert np.all(H[2] == UNTOUCHED)
+    assert np.all(beta[2] == UNTOUCHED)
+
+
+def secular_in_mpmath(beta: Array, g: Array, lam: float, one: int) -> mp.mpf:
+    """The root σ of ‖(g_i/(1 + β_i σ), one/σ)‖ = λ, with 40 digits, by bisection on log σ."""
+
+    def excess(sigma: mp.mpf) -> mp.mpf:
+        total = (one / sigma) ** 2 if one else mp.mpf(0)
+        total += mp.fsum(
+            (mp.mpf(x) / (1 + mp.mpf(c) * sigma)) ** 2 for x, c in zip(g.tolist(), beta.tolist(), strict=True)
+        )
+        return mp.sqrt(total) - mp.mpf(lam)
+
+    low, high = mp.mpf(10) ** -12, mp.mpf(10) ** 14
+    assert excess(low) > 0 > excess(high)
+    for _ in range(200):
+        middle = mp.sqrt(low * high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return low
+
+
+SECULAR = {
+    "plain": ([1.0, 2.0, 5.0], [1.0, -3.0, 2.0], 0.7),
+    "one": ([2.0], [5.0], 1.0),
+    "flat_direction": ([0.0, 3.0], [0.3, 5.0], 1.0),
+    "spread": ([1e-8, 1.0, 1e8], [1e-3, 1.0, 1e6], 0.01),
+    "barely_untied": ([1.0, 2.0], [1.0, 0.0], 1.0 - 1e-9),
+    "tiny_force": ([1.0, 2.0], [1e-3, 1e-4], 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", SECULAR)
+@pytest.mark.parametrize("kind", [kernels.L2, kernels.SMOOTH_L2])
+def test_secular_finds_the_stiffness_to_rounding(name: str, kind: int) -> None:
+    beta, g, lam = (np.array(x, dtype=float) for x in SECULAR[name])
+    one = 1 if kind == kernels.SMOOTH_L2 else 0
+    found = kernels._secular(beta, g, float(lam), kind)
+    with mp.workdps(40):
+        sigma = secular_in_mpmath(beta, g, float(lam), one)
+        # Relative change of ‖·‖ per relative change of σ: rounding of ‖·‖ moves σ by its inverse.
+        terms = [
+            (mp.mpf(x) / (1 + mp.mpf(c) * sigma)) ** 2 * c * sigma / (1 + c * sigma)
+            for x, c in zip(g, beta, strict=True)
+        ]
+        elasticity = float((mp.fsum(terms) + (one / sigma) ** 2) / mp.mpf(float(lam)) ** 2)
+        error = float(abs(mp.mpf(found) / sigma - 1))
+    # On top of the rounding of ‖·‖ comes that of 1 + βσ, and the stop at an excess of 2.3e-16.
+    allowed = 2 * (beta.size + 6) * EPS / elasticity
+    assert error <= allowed
+    assert not abs(2.0 * found / float(sigma) - 1.0) <= allowed  # λ/2 for λ, say
+
+
+def test_secular_of_squared_l2_is_twice_lambda() -> None:
+    assert kernels._secular(np.ones(2), np.ones(2), 0.3, kernels.SQUARED_L2) == 1.0 / (2.0 * 0.3)
+
+
+def test_secular_refuses_a_model_that_falls_for_ever() -> None:
+    flat, force = np.zeros(2), np.array([2.0, 0.0])
+    assert not np.isfinite(kernels._secular(flat, force, 1.0, kernels.L2))
+    assert not np.isfinite(kernels._secular(flat, force, 1.0, kernels.SMOOTH_L2))
+    assert np.isfinite(kernels._secular(flat, 0.25 * force, 1.0, kernels.SMOOTH_L2))
+
+
+@dataclass(frozen=True)
+class Quadratics:
+    """Local models in their eigenbases, and the point ρ at which they are eliminated."""
+
+    V: Array
+    beta: Array
+    center: Array
+    slope: Array
+    rho: Array
+
+    @property
+    def B(self) -> Array:
+        return np.einsum("nia,ni,nib->nab", self.V, self.beta, self.V)
+
+    def forces(self) -> Array:
+        """∇q_n(ρ)."""
+        return np.einsum("nab,nb->na", self.B, self.rho - self.center) + self.slope
+
+
+def quadratics(size: int, kind: str) -> Quadratics:
+    rng = np.random.default_rng([size, len(kind)])
+    n = 4
+    V = np.array([np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(n)])
+    beta = rng.uniform(0.5, 3.0, (n, size))
+    if kind == "singular" and size > 1:
+        beta[:, 0] = 0.0
+    center, slope = rng.standard_normal((n, size)), rng.standard_normal((n, size))
+    rho = rng.standard_normal(size)
+    if kind == "singular" and size > 1:
+        # A model that is flat along V_0 must not fall along it faster than λ.
+        slope -= np.einsum("na,na->n", slope, V[:, 0])[:, None] * V[:, 0]
+    if kind == "at_rest":
+        center[:], slope[:] = rho, 0.0
+    return Quadratics(V, beta, center, slope, rho)
+
+
+def minimum_of_one(B: Array, center: Array, slope: Array, rho: Array, reg: Any) -> tuple[Array, Array, bool]:
+    """θ and pull of one user by bisection on the stiffness s; whether it is tied to ρ."""
+    force = B @ (rho - center) + slope
+    if isinstance(reg, SquaredL2):
+        K = B + 2 * reg.lam * np.eye(rho.size)
+        theta = np.linalg.solve(K, B @ center - slope + 2 * reg.lam * rho)
+        return theta, 2 * reg.lam * (rho - theta), False
+    if isinstance(reg, L2) and np.linalg.norm(force) <= reg.lam:
+        return rho, force, True
+    values, vectors = np.linalg.eigh(B)
+    values, along = np.maximum(values, 0.0), vectors.T @ force
+
+    def excess(log_s: float) -> float:
+        s = np.exp(log_s)
+        length = np.linalg.norm(along / (values + s))
+        return float(np.log(s * (length if isinstance(reg, L2) else np.hypot(1.0, length)) / reg.lam))
+
+    s = np.exp(scipy.optimize.brentq(excess, -30.0, 30.0, xtol=1e-15, rtol=4 * EPS))
+    z = vectors @ (along / (values + s))
+    return rho - z, s * z, False
+
+
+def regularizer_hessian(reg: Any, z: Array) -> Array:
+    identity = np.eye(z.size)
+    if isinstance(reg, SquaredL2):
+        return 2 * reg.lam * identity
+    root = np.linalg.norm(z) if isinstance(reg, L2) else np.hypot(1.0, np.linalg.norm(z))
+    return reg.lam / root * (identity - np.outer(z, z) / root**2)
+
+
+KIND = {SquaredL2: kernels.SQUARED_L2, L2: kernels.L2, SmoothL2: kernels.SMOOTH_L2}
+
+
+@dataclass
+class Reduced:
+    thetas: Array
+    pulls: Array
+    value: Array
+    gradient: Array
+    hessian: Array
+    negative: Array
+
+
+def through_factors(
+    q: Quadratics, reg: Any, order: int, out: Reduced, users: tuple[int, int], guess: float = 0.0
+) -> int:
+    """The kernel that takes lower triangles H and a shift, B = H + shift·I, and guesses of σ."""
+    shift = 0.2 if float(q.beta.min()) >= 0.2 else 0.0
+    H = np.tril(q.B - shift * np.eye(q.rho.size)) + np.triu(np.full(q.B.shape, UNTOUCHED), 1)
+    sigmas = np.full(len(q.beta), guess)
+    return kernels.partial_minima(
+        H, shift, q.center, q.slope, q.rho, reg.lam, KIND[type(reg)], order, sigmas, out.thetas, out.pulls,
+        out.value, out.gradient, out.hessian, out.negative, *users,
+    )  # fmt: skip
+
+
+def through_eigenbases(q: Quadratics, reg: Any, order: int, out: Reduced, users: tuple[int, int]) -> int:
+    return kernels.partial_minima_eigen(
+        q.V, q.beta, q.center, q.slope, q.rho, reg.lam, KIND[type(reg)], order, out.thetas, out.pulls,
+        out.value, out.gradient, out.hessian, out.negative, *users,
+    )  # fmt: skip
+
+
+Route = Callable[..., int]
+ROUTES: dict[str, Route] = {"factors": through_factors, "eigenbases": through_eigenbases}
+every_route = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+
+
+def nothing(q: Quadratics) -> Reduced:
+    n, size = q.beta.shape
+    unset = np.full((n, size), UNTOUCHED)
+    return Reduced(unset, unset.copy(), np.zeros(1), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)))
+
+
+def partial_minima(route: Route, q: Quadratics, reg: Any, order: int = 2, users: tuple[int, int] = (0, 4)) -> Reduced:
+    out = nothing(q)
+    assert route(q, reg, order, out, users) == 0
+    return out
+
+
+def parity_partial_minima(
+    route: Route,
+    q: Quadratics,
+    reg: Any,
+    *,
+    lam_factor: float = 1.0,
+    value_of_reg: float = 1.0,
+    curvature: float = 1.0,
+    sign: float = 1.0,
+) -> None:
+    out = partial_minima(route, q, reg)
+    twin_reg = type(reg)(lam_factor * reg.lam)
+    size, B = q.rho.size, q.B
+    hessian, value, gradient = np.zeros((size, size)), 0.0, np.zeros(size)
+    scale = 1.0
+    for n in range(4):
+        theta, pull, tied = minimum_of_one(B[n], q.center[n], q.slope[n], q.rho, twin_reg)
+        stiffness = reg.lam / max(float(np.linalg.norm(q.rho - theta)), 1.0) if not tied else reg.lam
+        condition = (np.linalg.norm(B[n], 2) + stiffness) / (np.linalg.eigvalsh(B[n])[0] + stiffness)
+        # The eigenbasis, the solve and the bisection each lose at most size·κ roundings of the data's magnitude.
+        scale = float(np.abs(q.rho).sum() + np.abs(q.center[n]).sum() + np.abs(q.slope[n]).sum() + np.linalg.norm(pull))
+        tolerance = 64 * size * condition * EPS * scale * max(1.0, float(np.linalg.norm(B[n], 2)))
+        close(out.thetas[n], theta, tolerance)
+        close(out.pulls[n], sign * pull, tolerance * max(1.0, stiffness))
+        assert not tied or np.array_equal(out.thetas[n], q.rho)
+        delta = theta - q.center[n]
+        value += q.slope[n] @ delta + 0.5 * delta @ B[n] @ delta + value_of_reg * float(twin_reg.value(q.rho, theta))
+        gradient += pull
+        if tied:
+            hessian += B[n]
+        elif np.any(q.rho != theta) or not isinstance(reg, L2):
+            R = regularizer_hessian(twin_reg, q.rho - theta)
+            R = curvature * R + (1 - curvature) * twin_reg.lam * np.eye(size)
+            hessian += R - R @ np.linalg.pinv(B[n] + R) @ R
+    tolerance = 4 * tolerance * (1.0 + reg.lam) * max(1.0, scale)
+    close(out.value, np.array([value]), tolerance)
+    close(out.gradient, gradient, tolerance)
+    # The parallel sum R - R(B + R)⁻¹R cancels: it is accurate to rounding of R alone.
+    slack = tolerance + 64 * size * EPS * 4 * reg.lam * 10
+    if route is through_factors:
+        # Its factor belongs to a σ whose ‖·‖ is within 1e-9 of λ; only a Newton step is made of the Hessian.
+        slack += 1e-8 * np.linalg.norm(hessian, 2)
+    close(symmetric(out.hessian) - symmetric(out.negative), hessian, slack)
+
+
+REGS = [SquaredL2(0.8), L2(0.8), SmoothL2(0.8), L2(30.0), SmoothL2(30.0), L2(0.05)]
+
+
+@every_route
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["plain", "singular", "at_rest"])
+@pytest.mark.parametrize("reg", REGS, ids=repr)
+def test_partial_minima(route: Route, size: int, kind: str, reg: Any) -> None:
+    parity_partial_minima(route, quadratics(size, kind), reg)
+
+
+@every_route
+def test_wrong_twins_of_the_partial_minima_are_refused(route: Route) -> None:
+    q = quadratics(3, "plain")
+    for reg in (SquaredL2(0.8), L2(0.8), SmoothL2(0.8)):
+        refuses(parity_partial_minima, route, q, reg, lam_factor=2.0)
+        refuses(parity_partial_minima, route, q, reg, lam_factor=1.0 + 1e-9)
+        refuses(parity_partial_minima, route, q, reg, value_of_reg=0.5)
+        refuses(parity_partial_minima, route, q, reg, sign=-1.0)
+    for reg in (L2(0.8), SmoothL2(0.8)):
+        refuses(parity_partial_minima, route, q, reg, curvature=0.5)  # without its negative part
+
+
+@every_route
+@pytest.mark.parametrize("reg", REGS, ids=repr)
+def test_the_hessian_of_the_partial_minima_is_the_derivative_of_their_gradient(route: Route, reg: Any) -> None:
+    q = quadratics(3, "plain")
+    out, h = partial_minima(route, q, reg), 1e-5
+    columns = []
+    for e in np.eye(3):
+        ahead = partial_minima(route, Quadratics(q.V, q.beta, q.center, q.slope, q.rho + h * e), reg, order=0)
+        behind = partial_minima(route, Quadratics(q.V, q.beta, q.center, q.slope, q.rho - h * e), reg, order=0)
+        columns.append((ahead.gradient - behind.gradient) / (2 * h))
+    # The error is h²/6 times third derivatives of the gradient, which are of the order λ/|z|³ with |z| > 0.1 here.
+    close(symmetric(out.hessian) - symmetric(out.negative), np.array(columns), 1e3 * reg.lam * h**2 + 1e-9)
+    assert np.linalg.eigvalsh(symmetric(out.negative))[0] >= -64 * EPS  # the majorizer lies above
+    if np.abs(out.negative).max() > 1e-3:
+        with pytest.raises(AssertionError):
+            close(symmetric(out.hessian), np.array(columns), 1e3 * reg.lam * h**2 + 1e-9)
+
+
+@every_route
+def test_partial_minima_of_order_zero_leave_the_hessian_and_other_users_alone(route: Route) -> None:
+    q = quadratics(3, "plain")
+    out = partial_minima(route, q, SmoothL2(1.0), order=0, users=(1, 3))
+    full = partial_minima(route, q, SmoothL2(1.0))
+    assert not out.hessian.any()
+    assert not out.negative.any()
+    assert np.array_equal(out.thetas[1:3], full.thetas[1:3])
+    assert np.all(out.thetas[[0, 3]] == UNTOUCHED)
+    assert np.all(out.pulls[[0, 3]] == UNTOUCHED)
+
+
+@pytest.mark.parametrize("reg", [L2(0.8), SmoothL2(0.8)], ids=repr)
+@pytest.mark.parametrize("guess", [1e-6, 0.1, 1.0, 10.0, 1e4])
+def test_partial_minima_do_not_depend_on_the_guess(reg: Any, guess: float) -> None:
+    q = quadratics(3, "plain")
+    cold, warm = nothing(q), nothing(q)
+    assert through_factors(q, reg, 2, cold, (0, 4)) == 0
+    assert through_factors(q, reg, 2, warm, (0, 4), guess) == 0
+    # Both are within rounding of the root; models, forces and curvatures here are of order 1 to 10.
+    for name in ("thetas", "pulls", "value", "gradient"):
+        close(getattr(warm, name), getattr(cold, name), 1e3 * EPS)
+
+
+@every_route
+def test_a_force_of_exactly_lambda_ties_and_a_little_more_does_not(route: Route) -> None:
+    rho = np.array([0.3, -0.7])
+    q = Quadratics(np.eye(2)[None], np.ones((1, 2)), rho[None], np.array([[3.0, 4.0]]), rho)
+    assert np.array_equal(partial_minima(route, q, L2(5.0), users=(0, 1)).thetas[0], rho)
+    assert not np.array_equal(partial_minima(route, q, L2(5.0 * (1 - 1e-12)), users=(0, 1)).thetas[0], rho)
+
+
+@every_route
+@pytest.mark.parametrize("reg", [L2(1.0), SmoothL2(1.0)], ids=repr)
+def test_partial_minima_name_the_user_whose_model_falls_for_ever(route: Route, reg: Any) -> None:
+    V, beta = np.array([np.eye(2)] * 2), np.array([[1.0, 1.0], [0.0, 0.0]])
+    q = Quadratics(V, beta, np.zeros((2, 2)), np.array([[0.0, 0.0], [2.0, 0.0]]), np.zeros(2))
+    assert route(q, reg, 2, nothing(q), (0, 2)) == 2
+    assert route(q, type(reg)(2.5), 2, nothing(q), (0, 2)) == 0

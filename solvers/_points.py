@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers import _certificate_kernels_draft as kernels
+from solvers import _kernels as kernels
 from solvers._enclosures import TINY, UNIT, Balls, Interval, Mask, Twofold, Vectors, ball_interval, two_sum
 from solvers._parallel import over_users
 from theory import LeastSquares, Logistic, Multinomial, Problem

@@ -40,7 +40,8 @@ h(t) >= h(0) - t√S D + t²D²/2 + Σ s_n(z_n(t)) - E.  Add them: t²D² + Σ s
 ‖dθ_n‖ <= r only, take the largest t in it: D t/√b_n < r for all n leaves no t < 1; and the same holds for a minimizer
 over that compact set instead of x*, so there is one inside, which is global by convexity.
 
-*Two models* (slope 0): ρ may be anywhere on the segment, so u_2 = -u_1 is exact.  *One parameter*: u_n = ±λ is exact.
+*Two models* (or two groups of equal users; slope 0): ρ may be anywhere on the segment, so u_2 = -u_1 is exact.
+*One parameter*: u_n = ±λ is exact.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,8 +58,18 @@ from solvers._enclosures import TINY, Interval, Mask, Vectors
 from solvers._parallel import one_blas_thread, over_users
 from solvers._points import BallPoint, Curvature, FloatPoint, ParallelSums, Point
 from solvers.result import Certificate
-from theory import L2, CertificateError, LeastSquares, Logistic, Multinomial, Problem, SmoothL2, SquaredL2
-from theory.arrays import Array
+from theory import (
+    L2,
+    CertificateError,
+    LeastSquares,
+    Logistic,
+    Multinomial,
+    Problem,
+    SmoothL2,
+    SquaredL2,
+    UserDataset,
+)
+from theory.arrays import Array, frozen
 from theory.regularizers import norms
 
 _PRECISION = 192
@@ -131,6 +143,7 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
     with np.errstate(all="ignore"), one_blas_thread():
         if type(problem.reg) not in (SquaredL2, L2, SmoothL2):
             return _residual_only(problem, rho, thetas, rigorous)
+        problem, rho, thetas = _without_idle_features(problem, rho, thetas)
         if not rigorous:
             return _certificate(FloatPoint(problem, rho, thetas), rigorous=False)
         _refuse_own_loss(problem)
@@ -138,6 +151,27 @@ def certify(problem: Problem, rho: Any, thetas: Any, *, rigorous: bool = False) 
 
         with ctx.workprec(_PRECISION):
             return _certificate(BallPoint(problem, rho, thetas), rigorous=True)
+
+
+def _without_idle_features(problem: Problem, rho: Array, thetas: Array) -> tuple[Problem, Array, Array]:
+    """Drop the features that are 0 in all queries, models, pinned models and slopes.
+
+    The loss does not change when the sign of such a feature's coefficients is turned, so by convexity setting them
+    to 0 does not increase it: a minimizer of the rest is a minimizer.  With ν = 0 the loss is flat along them, and
+    with plain ℓ2 a single feature left makes the models collinear.
+    """
+    if problem.n_users == 0 or (problem.nu > 0 and type(problem.reg) is not L2):
+        return problem, rho, thetas
+    parameters = (rho != 0) | (problem.slope != 0) | np.any(thetas != 0, axis=0)
+    acts = np.any(problem.stack.Q != 0, axis=0) | parameters.reshape(problem.loss.n_outputs, -1).any(axis=0)
+    if acts.all() or not acts.any():
+        return problem, rho, thetas
+    keep = np.tile(acts, problem.loss.n_outputs)
+    stack = replace(problem.stack, Q=frozen(np.ascontiguousarray(problem.stack.Q[:, acts])))
+    users = tuple(UserDataset(stack.user(n)[0], user.A) for n, user in enumerate(problem.users))
+    pinned = MappingProxyType({n: frozen(model[keep]) for n, model in problem.pinned.items()})
+    rest = problem._derive(users=users, stack=stack, pinned=pinned, slope=frozen(problem.slope[keep]))
+    return rest, frozen(rho[keep]), frozen(np.ascontiguousarray(thetas[:, keep]))
 
 
 def _refuse_own_loss(problem: Problem) -> None:
@@ -673,35 +707,53 @@ def _pinned_or_tied_with_slack(point: Point, curvature: Curvature) -> _Bounds:
 
 
 def _two_models(point: Point, curvature: Curvature) -> _Bounds:
-    """Two users who matter and no slope: ρ may be anywhere between their models, u_1 = -u_2 = λ(θ_2 - θ_1)/‖·‖."""
-    lam = point.lam
-    pair = np.flatnonzero(~_idle(point))
-    if len(pair) != 2 or np.any(point.problem.slope != 0):
+    """Two users who matter, or two equal groups of equal users, and no slope.
+
+    ρ may be anywhere between their two models, so u_n = ±λ(θ_2 - θ_1)/‖θ_2 - θ_1‖ is exact.  Equal users have equal
+    θ_n*, as those are unique and may be exchanged.
+    """
+    groups = _two_groups(point)
+    if groups is None or np.any(point.problem.slope != 0):
         return _Bounds()
-    first, second = pair
-    thetas = point.thetas
-    apart = type(point.differences).difference(thetas[second][None], thetas[first][None])
-    if not np.all(apart.norms() > 0.0):
-        return _Bounds()
-    pull = apart.over_length(0.0).times(np.array([lam]))
-    lacks = np.zeros(point.problem.n_users), np.zeros(point.problem.n_users)
-    for n, force in ((first, pull), (second, -pull)):
-        size = (point.gradients[[n]] - force).norms()
-        lacks[0][n], lacks[1][n] = size.low[0], size.high[0]
+    left, right = point.thetas[groups[0][0]], point.thetas[groups[1][0]]
+    apart = type(point.differences).difference(right[None], left[None])
+    pull = apart.over_length(0.0).times(np.array([point.lam]))
+    lacks = np.zeros((2, point.problem.n_users))
+    for users, force in ((groups[0], pull), (groups[1], -pull)):
+        sizes = (point.gradients[users] - force).norms()
+        lacks[0, users], lacks[1, users] = sizes.low, sizes.high
     # ρ' = θ_1 + t(θ_2 - θ_1) is the nearest point of the segment, up to rounding; x is compared with ρ' there.
-    step, whole = point.rho - thetas[first], apart.rounded()[0]
-    scale = float(np.max(np.abs(whole)))
-    t = float(np.clip((step / scale) @ (whole / scale) / ((whole / scale) @ (whole / scale)), 0.0, 1.0))
-    off = (point.differences[[first]] - apart.times(np.array([t]))).norms()[0]
+    whole = apart.rounded()[0] / np.max(np.abs(apart.rounded()))
+    step = (point.rho - left) / np.max(np.abs(apart.rounded()))
+    t = float(np.clip(step @ whole / (whole @ whole), 0.0, 1.0))
+    off = (point.differences[groups[0][:1]] - apart.times(np.array([t]))).norms()[0]
     parts = np.zeros(point.problem.n_users)
-    parts[first], parts[second] = (Interval(1.0) - t).high, t
+    parts[groups[0][0]], parts[groups[1][0]] = (Interval(1.0) - t).high, t
 
     def along(steps: Interval, rest: Interval) -> Interval:
         return (steps * parts).total() + off
 
-    return _dual_bounds(point, curvature, Interval(*lacks), Interval(0.0), "segment of two models", along).raised(
-        2.0 * lam * off
-    )
+    bounds = _dual_bounds(point, curvature, Interval(*lacks), Interval(0.0), "segment of two models", along)
+    return bounds.raised(float(len(groups[0])) * 2.0 * point.lam * off)
+
+
+def _two_groups(point: Point) -> tuple[np.ndarray, np.ndarray] | None:
+    """The users who matter, if they are two, or two groups of as many, with the same data and model in each."""
+    users = np.flatnonzero(~_idle(point))
+    if len(users) < 2 or len(users) % 2 or np.all(point.thetas[users] == point.thetas[users[0]]):
+        return None
+    is_first = np.all(point.thetas[users] == point.thetas[users[0]], axis=1)
+    groups = users[is_first], users[~is_first]
+    if len(groups[0]) != len(groups[1]):
+        return None
+    for group in groups if len(users) > 2 else ():
+        Q, labels = point.problem.stack.user(int(group[0]))
+        for n in group[1:]:
+            other = point.problem.stack.user(int(n))
+            same = np.array_equal(point.thetas[n], point.thetas[group[0]]) and point.free[n] == point.free[group[0]]
+            if not (same and np.array_equal(Q, other[0]) and np.array_equal(labels, other[1])):
+                return None
+    return groups
 
 
 def _one_parameter(point: Point, curvature: Curvature) -> _Bounds:

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from solvers import _certificate_kernels_draft as kernels
-from solvers import _enclosures as enclosures
+from solvers import _kernels as kernels
 from solvers import _points as points
 from solvers import certificate, minimize
 from solvers._enclosures import Balls, Interval, Twofold
@@ -640,19 +639,60 @@ def test_one_parameter_and_plain_l2(loss, rigorous):
                 assert result.kind == "median of one parameter"
 
 
-def test_duplicated_users_have_a_bound_on_theta():
-    """Two pairs of equal users in two dimensions: ρ* is a segment; θ* is unique."""
+@MODES
+def test_two_pairs_of_equal_users(rigorous):
+    """In two dimensions: each pair acts as one user of twice the loss and the regularizer; ρ* is a segment."""
     rng = np.random.default_rng(31)
     pair = random_problem(rng, n_users=2, dim=2, n_data=8, reg=L2(0.4), nu=0.3)
-    problem = Problem([pair.users[0], pair.users[1], pair.users[0], pair.users[1]], LeastSquares(), L2(0.4), 0.3)
-    solution = minimize(problem)
+    order = [0, 1, 0, 1]
+    problem = Problem([pair.users[n] for n in order], LeastSquares(), L2(0.4), 0.3)
     with mpmath.workdps(DIGITS):
-        # Each pair acts as one user of twice the loss and twice the regularizer, so θ* is that of two users.
-        truth = two_models(pair, minimize(pair).thetas)[[0, 1, 0, 1]]
-        theta2 = length(precise(solution.thetas) - truth) ** 2
-    result = certify(problem, solution.rho, solution.thetas)
-    assert broken(dataclasses.replace(result, distance_bound=math.inf, gap_bound=math.inf), (0, theta2, 0)) == []
-    assert result.theta_distance_bound < 1e-6
+        truth = two_models(pair, minimize(pair).thetas)[order]
+    models = np.array(truth, dtype=float)
+    for eps in (0.0, 1e-12, 1e-3):
+        for t in (0.0, 0.3, 1.3):
+            thetas = models + eps * rng.standard_normal((2, 2))[order]
+            rho = (1 - t) * thetas[0] + t * thetas[1] if t else thetas[0]
+            with mpmath.workdps(DIGITS):
+                theta2 = length(precise(thetas) - truth) ** 2
+                distance2 = theta2 + distance_to_segment(precise(rho), truth) ** 2
+                at, least = (
+                    sum(local_terms(problem, n, rows[n])[0] for n in range(4))
+                    + sum(regularizer_terms(problem.reg, center - rows[n])[0] for n in range(4))
+                    for rows, center in ((precise(thetas), precise(rho)), (truth, truth[0]))
+                )
+            result = certify(problem, rho, thetas, rigorous=rigorous)
+            assert broken(result, (distance2, theta2, at - least)) == [], (eps, t, result)
+            assert result.distance_bound < 60 * float(mpmath.sqrt(distance2)) + 1e-14
+    # Equal models of users with different data are no such groups: nothing says that their minima are equal.
+    other = Problem(
+        [*problem.users[:3], UserDataset(2.0 * pair.users[1].Q, pair.users[1].A)], LeastSquares(), L2(0.4), 0.3
+    )
+    assert certify(other, 0.7 * models[0] + 0.3 * models[1], models).kind != "segment of two models"
+    solution = minimize(problem)
+    assert solution.certificate.distance_bound < 1e-12
+
+
+@MODES
+@pytest.mark.parametrize("reg", [SquaredL2(0.5), SmoothL2(0.5), L2(0.5)], ids=str)
+def test_features_that_never_act_are_left_out(reg, rigorous):
+    """ν = 0 and a feature that is always 0: the closest minimizer has the same coefficient for all models there."""
+    rng = np.random.default_rng(37)
+    full = random_problem(rng, n_users=3, dim=2, n_data=5, reg=reg, nu=0.0)
+    blank = np.array([0, 2])
+    users = [UserDataset(np.insert(user.Q, 1, 0.0, axis=1), user.A) for user in full.users]
+    problem = Problem(users, LeastSquares(), reg)
+    solution = minimize(full)
+    truth = Truth(full, solution.rho, solution.thetas)
+    rho, thetas = np.zeros(3), np.zeros((3, 3))
+    rho[blank], thetas[:, blank] = np.array(truth.rho, dtype=float), np.array(truth.thetas, dtype=float)
+    thetas[0, 0] += 1e-6
+    result = certify(problem, rho, thetas, rigorous=rigorous)
+    assert broken(result, truth.errors(rho[blank], thetas[:, blank])) == []
+    assert result.distance_bound < 1e-5
+    # A model that is not 0 there is not left out: the loss then pulls on it.
+    thetas[1, 1] = 1.0
+    assert certify(problem, rho, thetas, rigorous=rigorous).distance_bound == math.inf
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import scipy.optimize
 from solvers import _kernels as kernels
 from theory import L2, LeastSquares, Logistic, Loss, Multinomial, Problem, SmoothL2, SquaredL2, UserDataset
 from theory.arrays import Array
-from theory.losses import local_gradient, local_hessian
+from theory.losses import local_gradient, local_hessian, local_loss, margins
 
 EPS = float(np.finfo(np.float64).eps)
 UNTOUCHED = 7.25  # what stands in rows that a kernel must leave alone
@@ -131,6 +131,10 @@ def lower(M: Array) -> Array:
 
 def symmetric(M: Array) -> Array:
     return np.tril(M) + np.tril(M, -1).T
+
+
+# Compiled code lets a σ that runs off to infinity overflow in silence, as NumPy does when it is told to.
+silent = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 
 
 def refuses(parity: Callable[..., None], *args: Any, **wrong: Any) -> None:
@@ -317,6 +321,100 @@ def parity_multinomial_hessian(case: Case, outer: float = 1.0, swapped: bool = F
         close(lower(H[n]), lower(expected), lower(hessian_bound(rows, 2.0 * mass[case.slice(n)], K)))
 
 
+def parity_logistic_terms(
+    case: Case, order: int = 2, factor: float = 1.0, shift_factor: float = 1.0, curvature: float = 1.0
+) -> None:
+    problem, (Q, start, stop) = case.problem, case.args
+    N, P = problem.n_users, problem.dim
+    values, gradients = np.full(N, UNTOUCHED), np.full((N, P), UNTOUCHED)
+    H = np.full((N, P, P), UNTOUCHED)
+    status = kernels.logistic_terms(
+        Q, case.labels, start, stop, case.thetas, 2.0 * problem.nu, order, values, gradients, H, case.first, case.last
+    )
+    assert status == 0
+    for n in range(N):
+        if n not in case.users:
+            assert values[n] == UNTOUCHED
+            assert np.all(gradients[n] == UNTOUCHED)
+        if n not in case.users or order < 2:
+            assert np.all(H[n] == UNTOUCHED)
+        if n not in case.users:
+            continue
+        theta, (rows, a) = case.thetas[n], problem.stack.user(n)
+        size = np.abs(rows) @ np.abs(theta)
+        close(
+            values[n],
+            factor * local_loss(theta, rows, a, problem.loss, 0.0),
+            inner(len(rows) + P + 8, size.sum() + len(rows)),
+        )
+        expected = factor * local_gradient(theta, rows, a, problem.loss, shift_factor * problem.nu)
+        # σ changes by at most a quarter of the rounding of the margin.
+        bound = np.abs(rows).T @ (1.0 + 0.25 * size) + 2 * problem.nu * np.abs(theta)
+        close(gradients[n], expected, inner(len(rows) + P + 8, bound))
+        if order == 2:
+            weights = curvature * problem.loss.d2phi(rows @ theta, a)
+            slack = hessian_bound(rows, weights, 1) + inner(
+                P + 8, np.einsum("i,ia,ib->ab", size * weights, abs(rows), abs(rows))
+            )
+            close(lower(H[n]), lower(curvature * local_hessian(theta, rows, a, problem.loss, 0.0)), lower(slack))
+
+
+def parity_softmax_terms(case: Case, unit: float = 1.0, factor: float = 1.0, transposed: bool = False) -> None:
+    """Queries unit·X, in whole numbers of bytes where ``unit`` is not 1."""
+    problem, loss, (Q, start, stop) = case.problem, case.problem.loss, case.args
+    N, K, d = problem.n_users, case.n_outputs, problem.query_dim
+    X = Q if unit == 1.0 else np.clip(np.rint(np.abs(Q) * 50.0), 0, 255).astype(np.uint8)
+    models = np.ascontiguousarray(case.thetas.reshape(N, K, d))
+    p, values = np.full((case.rows, K), UNTOUCHED, dtype=np.float32), np.full(N, UNTOUCHED)
+    gradients = np.full((N, K, d), UNTOUCHED)
+    status = kernels.softmax_terms(
+        X, unit, case.labels, start, stop, models, p, values, gradients, case.first, case.last
+    )
+    assert status == 0
+    for n in range(N):
+        if n not in case.users:
+            assert values[n] == UNTOUCHED
+            assert np.all(gradients[n] == UNTOUCHED)
+            continue
+        rows, a = unit * X[case.slice(n)], case.labels[case.slice(n)]
+        theta = case.thetas[n]
+        m, size = margins(theta, rows, K), np.abs(rows) @ np.abs(theta.reshape(K, d).T)
+        value = factor * local_loss(theta, rows, a, loss, 0.0)
+        close(values[n], value, inner(len(rows) + d + K + 8, size.sum() + len(rows)))
+        expected = (factor * local_gradient(theta, rows, a, loss, 0.0)).reshape(K, d)
+        expected = expected.reshape(d, K).T if transposed else expected
+        bound = np.abs(rows).sum(axis=0) * (1.0 + (size.max() if size.size else 0.0))
+        close(gradients[n], expected, inner(len(rows) + d + K + 8, bound))
+        single = float(np.finfo(np.float32).eps)
+        soft = np.exp(m - m.max(axis=1, keepdims=True, initial=-np.inf))
+        close(
+            p[case.slice(n)],
+            soft / soft.sum(axis=1, keepdims=True),
+            single + inner(d + K + 8, 1.0 + size.sum(axis=1, keepdims=True)),
+        )
+
+
+def parity_softmax_hessian_times(case: Case, unit: float = 1.0, outer: float = 1.0) -> None:
+    problem, (Q, start, stop) = case.problem, case.args
+    N, K, d = problem.n_users, case.n_outputs, problem.query_dim
+    X = Q if unit == 1.0 else np.clip(np.rint(np.abs(Q) * 50.0), 0, 255).astype(np.uint8)
+    rng = np.random.default_rng(4)
+    p = rng.dirichlet(np.ones(K), case.rows).astype(np.float32)
+    V = rng.standard_normal((N, K, d)).astype(np.float32)
+    out = np.full((N, K, d), UNTOUCHED, dtype=np.float32)
+    assert kernels.softmax_hessian_times(X, unit, p, start, stop, V, out, case.first, case.last) == 0
+    for n in range(N):
+        if n not in case.users:
+            assert np.all(out[n] == UNTOUCHED)
+            continue
+        rows, q = unit * X[case.slice(n)].astype(np.float64), p[case.slice(n)].astype(np.float64)
+        T = rows @ V[n].astype(np.float64).T
+        C = q * (T - outer * (q * T).sum(axis=1, keepdims=True))
+        size = np.abs(rows).T @ (np.abs(rows) @ np.abs(V[n].astype(np.float64)).T)
+        single = float(np.finfo(np.float32).eps)
+        close(out[n], C.T @ rows, 4 * (len(rows) + d + K + 4) * single * (size.T + size.max(initial=0.0)) + 1e-30)
+
+
 def parity_least_squares_normal(case: Case, factor: float = 1.0, sign: float = 1.0) -> None:
     problem, (Q, start, stop) = case.problem, case.args
     H = np.full((problem.n_users, problem.dim, problem.dim), UNTOUCHED)
@@ -368,6 +466,27 @@ def test_least_squares_normal(shape: str) -> None:
     parity_least_squares_normal(SHAPES[shape](LeastSquares()))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("order", [1, 2])
+def test_logistic_terms(shape: str, order: int) -> None:
+    parity_logistic_terms(SHAPES[shape](Logistic()), order)
+
+
+def test_logistic_terms_of_extreme_margins() -> None:
+    """|m| up to 1e4: nothing overflows, and the loss of a wrong answer is its margin."""
+    Q = np.array([[1e4], [-1e4], [40.0], [-40.0], [0.0]])
+    problem = Problem([UserDataset(Q, np.ones(5))], Logistic(), SquaredL2(1.0), 0.3)
+    parity_logistic_terms(Case(problem, np.ones((1, 1)), 0, 1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", MANY_OUTPUTS, ids=name_of)
+@pytest.mark.parametrize("unit", [1.0, 1.0 / 255.0, 1.0 / 16.0])
+def test_softmax_terms_and_hessian_times(shape: str, loss: Loss, unit: float) -> None:
+    parity_softmax_terms(SHAPES[shape](loss), unit)
+    parity_softmax_hessian_times(SHAPES[shape](loss), unit)
+
+
 def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
     plain, classes = SHAPES["plain"](Logistic()), SHAPES["plain"](Multinomial(4))
     linear = SHAPES["plain"](LeastSquares())
@@ -383,6 +502,12 @@ def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
     refuses(parity_multinomial_hessian, classes, outer=0.0)  # the diagonal alone
     refuses(parity_multinomial_hessian, classes, swapped=True)
     refuses(parity_multinomial_hessian, classes, mass_factor=0.5)
+    refuses(parity_logistic_terms, plain, factor=slight)
+    refuses(parity_logistic_terms, plain, shift_factor=0.5)
+    refuses(parity_logistic_terms, plain, curvature=slight)
+    refuses(parity_softmax_terms, classes, factor=slight)
+    refuses(parity_softmax_terms, classes, transposed=True)
+    refuses(parity_softmax_hessian_times, classes, outer=0.999)
     refuses(parity_least_squares_normal, linear, factor=2.0)  # the gradient of (m - a)²
     refuses(parity_least_squares_normal, linear, sign=-1.0)
 
@@ -392,8 +517,22 @@ def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def factors_one_by_one(L: Array, users: range) -> dict[int, Array]:
+    return {n: np.tril(L[n]) for n in users}
+
+
+def factors_of_batches(L: Array, users: range) -> dict[int, Array]:
+    """Users are interleaved, and 1/L_jj stands on the diagonal."""
+    out = {}
+    for n in users:
+        factor = np.tril(L[n // kernels.LANES, :, :, n % kernels.LANES])
+        np.fill_diagonal(factor, 1.0 / np.diag(factor))
+        out[n] = factor
+    return out
+
+
 def check_factors(
-    case: Case, L: Array, b: Array, sums: tuple[Array, Array], shift: float, wrong_shift: float = 1.0
+    case: Case, factors: dict[int, Array], b: Array, sums: tuple[Array, Array], shift: float, wrong_shift: float = 1.0
 ) -> None:
     problem, size = case.problem, case.problem.dim
     inverse, solved = np.zeros((size, size)), np.zeros(size)
@@ -402,60 +541,106 @@ def check_factors(
         rows, a = problem.stack.user(n)
         hessian = local_hessian(np.zeros(size), rows, a, LeastSquares(), 0.0)
         K, right = hessian + wrong_shift * shift * np.eye(size), rows.T @ a
-        factor = np.tril(L[n])
-        top, cond = np.linalg.norm(K, 2), np.linalg.cond(K)
         rounding = 4 * (len(rows) + (size + 4) ** 2) * EPS
-        close(factor @ factor.T, K, rounding * top)
+        close(factors[n] @ factors[n].T, K, rounding * np.linalg.norm(K, 2))
         close(b[n], right, inner(len(rows), np.abs(rows).T @ np.abs(a)))
         inverse += np.linalg.inv(K)
         solved += np.linalg.solve(K, right)
-        slack_inverse += rounding * cond * np.linalg.norm(np.linalg.inv(K), 2)
-        slack_solved += (
-            rounding * cond * np.linalg.norm(np.linalg.inv(K), 2) * np.linalg.norm(np.abs(rows).T @ np.abs(a))
-        )
+        slack = rounding * np.linalg.cond(K) * np.linalg.norm(np.linalg.inv(K), 2)
+        slack_inverse += slack
+        slack_solved += slack * np.linalg.norm(np.abs(rows).T @ np.abs(a))
     close(lower(sums[0]), lower(inverse), slack_inverse)
     close(sums[1], solved, slack_solved)
 
 
+SHIFT = 0.7
+
+
 def parity_least_squares_factor(case: Case, **wrong: float) -> None:
     problem, (Q, start, stop) = case.problem, case.args
-    N, size, shift = problem.n_users, problem.dim, 0.7
+    N, size = problem.n_users, problem.dim
     L, b = np.full((N, size, size), UNTOUCHED), np.full((N, size), UNTOUCHED)
     sums = np.zeros((size, size)), np.zeros(size)
-    status = kernels.least_squares_factor(Q, case.labels, start, stop, shift, L, b, *sums, case.first, case.last)
+    status = kernels.least_squares_factor(Q, case.labels, start, stop, SHIFT, L, b, *sums, case.first, case.last)
     assert status == 0
-    check_factors(case, L, b, sums, shift, **wrong)
+    check_factors(case, factors_one_by_one(L, case.users), b, sums, SHIFT, **wrong)
     for n in set(range(N)) - set(case.users):
         assert np.all(L[n] == UNTOUCHED)
 
 
-def parity_quadratic_factor(case: Case, **wrong: float) -> None:
-    problem = case.problem
-    N, size, shift = problem.n_users, problem.dim, 0.7
-    L, b = np.full((N, size, size), UNTOUCHED), np.full((N, size), UNTOUCHED)
+def parity_least_squares_factor_small(case: Case, **wrong: float) -> None:
+    problem, (Q, start, stop) = case.problem, case.args
+    size, batches = problem.dim, -(-problem.n_users // kernels.LANES)
+    L, b = np.full((batches, size, size, kernels.LANES), UNTOUCHED), np.full((problem.n_users, size), UNTOUCHED)
+    sums = np.zeros((size, size)), np.zeros(size)
+    status = kernels.least_squares_factor_small(Q, case.labels, start, stop, SHIFT, L, b, *sums, case.first, case.last)
+    assert status == 0
+    check_factors(case, factors_of_batches(L, case.users), b, sums, SHIFT, **wrong)
+
+
+def hessians_of(case: Case) -> tuple[Array, Array]:
+    """Lower triangles (what is above is never read) and right-hand sides."""
+    problem, size = case.problem, case.problem.dim
+    H = np.full((problem.n_users, size, size), UNTOUCHED)
+    b = np.full((problem.n_users, size), UNTOUCHED)
     for n in case.users:
         rows, a = problem.stack.user(n)
-        L[n] = np.tril(local_hessian(np.zeros(size), rows, a, LeastSquares(), 0.0))
+        hessian = local_hessian(np.zeros(size), rows, a, LeastSquares(), 0.0)
+        H[n] = np.tril(hessian) + np.triu(np.full((size, size), UNTOUCHED), 1)
         b[n] = rows.T @ a
-    sums = np.zeros((size, size)), np.zeros(size)
-    assert kernels.quadratic_factor(shift, L, b, *sums, case.first, case.last) == 0
-    check_factors(case, L, b, sums, shift, **wrong)
+    return H, b
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_least_squares_factor(shape: str) -> None:
-    parity_least_squares_factor(SHAPES[shape](LeastSquares()))
+def parity_quadratic_factor(case: Case, **wrong: float) -> None:
+    size = case.problem.dim
+    (L, b), sums = hessians_of(case), (np.zeros((size, size)), np.zeros(size))
+    assert kernels.quadratic_factor(SHIFT, L, b, *sums, case.first, case.last) == 0
+    check_factors(case, factors_one_by_one(L, case.users), b, sums, SHIFT, **wrong)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_quadratic_factor(shape: str) -> None:
-    parity_quadratic_factor(SHAPES[shape](LeastSquares()))
+def parity_quadratic_factor_small(case: Case, **wrong: float) -> None:
+    size, batches = case.problem.dim, -(-case.problem.n_users // kernels.LANES)
+    (H, b), sums = hessians_of(case), (np.zeros((size, size)), np.zeros(size))
+    L = np.full((batches, size, size, kernels.LANES), UNTOUCHED)
+    assert kernels.quadratic_factor_small(H, SHIFT, L, b, *sums, case.first, case.last) == 0
+    check_factors(case, factors_of_batches(L, case.users), b, sums, SHIFT, **wrong)
 
 
-def test_wrong_twins_of_the_factors_are_refused() -> None:
-    case = SHAPES["plain"](LeastSquares())
-    refuses(parity_least_squares_factor, case, wrong_shift=0.5)
-    refuses(parity_quadratic_factor, case, wrong_shift=0.5)
+FACTORS = {
+    "least_squares_factor": parity_least_squares_factor,
+    "least_squares_factor_small": parity_least_squares_factor_small,
+    "quadratic_factor": parity_quadratic_factor,
+    "quadratic_factor_small": parity_quadratic_factor_small,
+}
+LANES = kernels.LANES
+# Batches that are full, nearly full, and just begun; a range that starts with the second batch.
+BATCHES: dict[str, Callable[[Loss], Case]] = {
+    "full": lambda loss: build([4] * LANES, 3, loss),
+    "nearly_full": lambda loss: build([4] * (LANES - 1), 3, loss),
+    "just_begun": lambda loss: build([4, 0, 2] * LANES + [5], 2, loss),
+    "second_on": lambda loss: build([4] * (2 * LANES + 3), 2, loss, users=(LANES, 2 * LANES + 3)),
+}
+
+
+@pytest.mark.parametrize("shape", [name for name in SHAPES if name != "some_users"] + ["some_users"])
+@pytest.mark.parametrize("kernel", FACTORS)
+def test_factors(kernel: str, shape: str) -> None:
+    case = SHAPES[shape](LeastSquares())
+    if kernel.endswith("small") and case.first % LANES:
+        case = Case(case.problem, case.thetas, 0, case.last)  # a range starts with a batch
+    FACTORS[kernel](case)
+
+
+@pytest.mark.parametrize("shape", BATCHES)
+@pytest.mark.parametrize("kernel", FACTORS)
+def test_factors_of_many_users(kernel: str, shape: str) -> None:
+    FACTORS[kernel](BATCHES[shape](LeastSquares()))
+
+
+@pytest.mark.parametrize("kernel", FACTORS)
+def test_wrong_twins_of_the_factors_are_refused(kernel: str) -> None:
+    refuses(FACTORS[kernel], SHAPES["plain"](LeastSquares()), wrong_shift=0.5)
+    refuses(FACTORS[kernel], BATCHES["just_begun"](LeastSquares()), wrong_shift=1 + 1e-9)
 
 
 def test_factors_name_the_user_whose_matrix_is_not_positive_definite() -> None:
@@ -470,20 +655,45 @@ def test_factors_name_the_user_whose_matrix_is_not_positive_definite() -> None:
     assert kernels.least_squares_factor(Q, case.labels, start, stop, 0.0, L, b, *sums, 0, 2) == 1
 
 
+def test_factors_of_batches_name_the_batch_that_is_not_positive_definite() -> None:
+    for bad in (0, LANES - 1, LANES, LANES + 2):
+        H, b = np.array([np.eye(2)] * (LANES + 3)), np.zeros((LANES + 3, 2))
+        H[bad] = np.diag([1.0, -3.0])
+        L, sums = np.empty((2, 2, 2, LANES)), (np.zeros((2, 2)), np.zeros(2))
+        assert kernels.quadratic_factor_small(H, 0.5, L, b, *sums, 0, LANES + 3) == LANES * (bad // LANES) + 1
+
+
+def batches_of(L: Array) -> Array:
+    """Factors (N, P, P) interleaved as the batched kernels leave them."""
+    n, size, _ = L.shape
+    out = np.zeros((-(-n // LANES), size, size, LANES))
+    for k in range(n):
+        out[k // LANES, :, :, k % LANES] = L[k]
+        np.fill_diagonal(out[k // LANES, :, :, k % LANES], 1.0 / np.diag(L[k]))
+    return out
+
+
 @pytest.mark.parametrize("size", [1, 4, 20])
-def test_back_substitute(size: int) -> None:
-    rng = np.random.default_rng(size)
-    K = np.array([symmetric(positive_definite(size)) * c for c in (1.0, 3.0, 0.1)])
+@pytest.mark.parametrize("n_users", [3, LANES, LANES + 2])
+@pytest.mark.parametrize("batched", [False, True])
+def test_back_substitute(size: int, n_users: int, batched: bool) -> None:
+    rng = np.random.default_rng([size, n_users])
+    K = np.array([symmetric(positive_definite(size)) * c for c in np.geomspace(0.1, 3.0, n_users)])
     L = np.array([np.linalg.cholesky(M) for M in K])
-    b, pull = rng.standard_normal((3, size)), rng.standard_normal(size)
-    thetas, total = np.full((3, size), UNTOUCHED), np.full(size, 2.0)
-    assert kernels.back_substitute(L, b, pull, thetas, total, 1, 3) == 0
-    assert np.all(thetas[0] == UNTOUCHED)
-    for n in (1, 2):
+    b, pull = rng.standard_normal((n_users, size)), rng.standard_normal(size)
+    thetas, total = np.full((n_users, size), UNTOUCHED), np.full(size, 2.0)
+    first = 0 if batched else 1
+    if batched:
+        assert kernels.back_substitute_small(batches_of(L), b, pull, thetas, total, 0, n_users) == 0
+    else:
+        assert kernels.back_substitute(L, b, pull, thetas, total, 1, n_users) == 0
+        assert np.all(thetas[0] == UNTOUCHED)
+    for n in range(first, n_users):
         bound = 4 * (3 * size + 1) * size * EPS * np.linalg.norm(K[n], 2) * np.linalg.norm(thetas[n])
         assert np.linalg.norm(K[n] @ thetas[n] - (b[n] + pull)) <= bound
         assert not np.linalg.norm(K[n] @ thetas[n] - (b[n] + 1.001 * pull)) <= bound
-    close(total, 2.0 + thetas[1] + thetas[2], inner(3, 2.0 + np.abs(thetas[1:]).sum(axis=0)))
+    moved = thetas[first:]
+    close(total, 2.0 + moved.sum(axis=0), inner(n_users, 2.0 + np.abs(moved).sum(axis=0)))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -555,6 +765,7 @@ def test_secular_of_squared_l2_is_twice_lambda() -> None:
     assert kernels._secular(np.ones(2), np.ones(2), 0.3, kernels.SQUARED_L2) == 1.0 / (2.0 * 0.3)
 
 
+@silent
 def test_secular_refuses_a_model_that_falls_for_ever() -> None:
     flat, force = np.zeros(2), np.array([2.0, 0.0])
     assert not np.isfinite(kernels._secular(flat, force, 1.0, kernels.L2))
@@ -654,6 +865,23 @@ def through_factors(
     )  # fmt: skip
 
 
+def through_batches(
+    q: Quadratics, reg: Any, order: int, out: Reduced, users: tuple[int, int], guess: float = 0.0
+) -> int:
+    """The same for LANES users at a time; here the range must start with a batch, so others are left out by hand."""
+    first, last = users
+    shift = 0.2 if float(q.beta.min()) >= 0.2 else 0.0
+    H = np.tril(q.B - shift * np.eye(q.rho.size)) + np.triu(np.full(q.B.shape, UNTOUCHED), 1)
+    thetas, pulls = out.thetas[first:last].copy(), out.pulls[first:last].copy()
+    status = kernels.partial_minima_small(
+        H[first:last].copy(), shift, q.center[first:last].copy(), q.slope[first:last].copy(), q.rho, reg.lam,
+        KIND[type(reg)], order, np.full(last - first, guess), thetas, pulls,
+        out.value, out.gradient, out.hessian, out.negative, 0, last - first,
+    )  # fmt: skip
+    out.thetas[first:last], out.pulls[first:last] = thetas, pulls
+    return status
+
+
 def through_eigenbases(q: Quadratics, reg: Any, order: int, out: Reduced, users: tuple[int, int]) -> int:
     return kernels.partial_minima_eigen(
         q.V, q.beta, q.center, q.slope, q.rho, reg.lam, KIND[type(reg)], order, out.thetas, out.pulls,
@@ -662,7 +890,11 @@ def through_eigenbases(q: Quadratics, reg: Any, order: int, out: Reduced, users:
 
 
 Route = Callable[..., int]
-ROUTES: dict[str, Route] = {"factors": through_factors, "eigenbases": through_eigenbases}
+ROUTES: dict[str, Route] = {
+    "factors": through_factors,
+    "batches": through_batches,
+    "eigenbases": through_eigenbases,
+}
 every_route = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 
 
@@ -717,8 +949,8 @@ def parity_partial_minima(
     close(out.gradient, gradient, tolerance)
     # The parallel sum R - R(B + R)⁻¹R cancels: it is accurate to rounding of R alone.
     slack = tolerance + 64 * size * EPS * 4 * reg.lam * 10
-    if route is through_factors:
-        # Its factor belongs to a σ whose ‖·‖ is within 1e-9 of λ; only a Newton step is made of the Hessian.
+    if route is not through_eigenbases:
+        # Their factor belongs to a σ whose ‖·‖ is within 1e-9 of λ; only a Newton step is made of the Hessian.
         slack += 1e-8 * np.linalg.norm(hessian, 2)
     close(symmetric(out.hessian) - symmetric(out.negative), hessian, slack)
 
@@ -776,13 +1008,14 @@ def test_partial_minima_of_order_zero_leave_the_hessian_and_other_users_alone(ro
     assert np.all(out.pulls[[0, 3]] == UNTOUCHED)
 
 
+@pytest.mark.parametrize("route", [through_factors, through_batches])
 @pytest.mark.parametrize("reg", [L2(0.8), SmoothL2(0.8)], ids=repr)
 @pytest.mark.parametrize("guess", [1e-6, 0.1, 1.0, 10.0, 1e4])
-def test_partial_minima_do_not_depend_on_the_guess(reg: Any, guess: float) -> None:
+def test_partial_minima_do_not_depend_on_the_guess(route: Route, reg: Any, guess: float) -> None:
     q = quadratics(3, "plain")
     cold, warm = nothing(q), nothing(q)
-    assert through_factors(q, reg, 2, cold, (0, 4)) == 0
-    assert through_factors(q, reg, 2, warm, (0, 4), guess) == 0
+    assert route(q, reg, 2, cold, (0, 4)) == 0
+    assert route(q, reg, 2, warm, (0, 4), guess) == 0
     # Both are within rounding of the root; models, forces and curvatures here are of order 1 to 10.
     for name in ("thetas", "pulls", "value", "gradient"):
         close(getattr(warm, name), getattr(cold, name), 1e3 * EPS)
@@ -796,10 +1029,174 @@ def test_a_force_of_exactly_lambda_ties_and_a_little_more_does_not(route: Route)
     assert not np.array_equal(partial_minima(route, q, L2(5.0 * (1 - 1e-12)), users=(0, 1)).thetas[0], rho)
 
 
+@silent
 @every_route
 @pytest.mark.parametrize("reg", [L2(1.0), SmoothL2(1.0)], ids=repr)
 def test_partial_minima_name_the_user_whose_model_falls_for_ever(route: Route, reg: Any) -> None:
     V, beta = np.array([np.eye(2)] * 2), np.array([[1.0, 1.0], [0.0, 0.0]])
     q = Quadratics(V, beta, np.zeros((2, 2)), np.array([[0.0, 0.0], [2.0, 0.0]]), np.zeros(2))
-    assert route(q, reg, 2, nothing(q), (0, 2)) == 2
+    # A batched kernel names the first user of the batch.
+    assert route(q, reg, 2, nothing(q), (0, 2)) == (1 if route is through_batches else 2)
     assert route(q, type(reg)(2.5), 2, nothing(q), (0, 2)) == 0
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(0.8), L2(0.8), SmoothL2(0.8), L2(12.0)], ids=repr)
+@pytest.mark.parametrize("users", [(0, 2 * LANES + 3), (LANES, 2 * LANES + 3), (LANES, 2 * LANES)])
+def test_batches_of_partial_minima_are_those_of_each_user(reg: Any, users: tuple[int, int]) -> None:
+    """More users than one batch, some of them tied, and a range that starts with a later batch."""
+    rng, n, size = np.random.default_rng(8), 2 * LANES + 3, 3
+    X = rng.standard_normal((n, 5, size))
+    H, center = np.einsum("nia,nib->nab", X, X), rng.standard_normal((n, size))
+    slope, rho = rng.standard_normal((n, size)), rng.standard_normal(size)
+    results = []
+    for kernel in (kernels.partial_minima, kernels.partial_minima_small):
+        out = Reduced(
+            np.full((n, size), UNTOUCHED), np.full((n, size), UNTOUCHED), np.zeros(1), np.zeros(size),
+            np.zeros((size, size)), np.zeros((size, size)),
+        )  # fmt: skip
+        status = kernel(
+            H, 0.2, center, slope, rho, reg.lam, KIND[type(reg)], 2, np.zeros(n), out.thetas, out.pulls,
+            out.value, out.gradient, out.hessian, out.negative, *users,
+        )  # fmt: skip
+        assert status == 0
+        results.append(out)
+    single, batched = results
+    tied = (single.thetas == rho).all(axis=1)
+    assert np.array_equal((batched.thetas == rho).all(axis=1), tied)
+    assert tied.any() == (reg == L2(12.0))
+    assert not tied.all()
+    # Matrices of condition below 1e3 and vectors of order 10; the Hessians stop within 1e-9 of the root.
+    for name, slack in (("thetas", 1e4), ("pulls", 1e4), ("value", 1e5), ("gradient", 1e5)):
+        close(getattr(batched, name), getattr(single, name), slack * EPS)
+    close(lower(batched.hessian), lower(single.hessian), 1e-6)
+    close(lower(batched.negative), lower(single.negative), 1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Whole minimizations
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def residual_of_local_problem(case: Case, n: int, theta: Array, pull: Array, rho: Array, reg: Any) -> float:
+    problem = case.problem
+    gradient = local_gradient(theta, *problem.stack.user(n), problem.loss, problem.nu)
+    force = np.asarray(reg.gradient(rho, theta))
+    if isinstance(reg, L2) and np.array_equal(theta, rho):
+        force = reg.project(gradient)
+    return float(np.linalg.norm(gradient - pull) + np.linalg.norm(force - pull))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("loss", [Logistic(), Multinomial(3)], ids=name_of)
+@pytest.mark.parametrize("reg", [SquaredL2(0.8), L2(0.8), SmoothL2(0.8), L2(100.0)], ids=repr)
+def test_followed_minima_are_stationary(shape: str, loss: Loss, reg: Any) -> None:
+    case = SHAPES[shape](loss)
+    (Q, start, stop), problem = case.args, case.problem
+    labels = np.ascontiguousarray(case.labels.reshape(case.rows, case.n_outputs))
+    rho = np.random.default_rng(2).standard_normal(problem.dim)
+    thetas, pulls = case.thetas.copy(), np.full_like(case.thetas, UNTOUCHED)
+    sigmas = np.zeros(problem.n_users)
+    status = kernels.followed_minima(
+        Q,
+        labels,
+        start,
+        stop,
+        2 * problem.nu,
+        rho,
+        reg.lam,
+        KIND[type(reg)],
+        thetas,
+        pulls,
+        sigmas,
+        case.first,
+        case.last,
+    )
+    assert status == 0
+    for n in range(problem.n_users):
+        if n not in case.users:
+            assert np.array_equal(thetas[n], case.thetas[n])
+            assert np.all(pulls[n] == UNTOUCHED)
+            continue
+        forces = max(reg.lam, float(np.linalg.norm(local_gradient(rho, *problem.stack.user(n), loss, problem.nu))))
+        assert residual_of_local_problem(case, n, thetas[n], pulls[n], rho, reg) <= 1e-11 * forces
+        # Half of the regularizer, or another ρ, is refused.
+        weaker = type(reg)(0.5 * reg.lam)
+        if forces > 1.0 and not (isinstance(reg, L2) and np.array_equal(thetas[n], rho)):
+            assert not residual_of_local_problem(case, n, thetas[n], pulls[n], rho, weaker) <= 1e-11 * forces
+
+
+def sufficient_statistics(problems: list[Problem]) -> tuple[Array, Array]:
+    G = [[u.Q.T @ u.Q for u in p.users] for p in problems]
+    return np.array(G), np.array([[u.Q.T @ u.A for u in p.users] for p in problems])
+
+
+def small_problems(count: int, loss: Loss, reg: Any) -> list[Problem]:
+    rng = np.random.default_rng(count)
+    out = []
+    for _ in range(count):
+        users = []
+        for size in (5, 7, 4):
+            Q = rng.standard_normal((size, 2))
+            A = rng.standard_normal(size) * 3.0 if isinstance(loss, LeastSquares) else rng.choice([-1.0, 1.0], size)
+            users.append(UserDataset(Q, A))
+        out.append(Problem(users, loss, reg, 0.3))
+    return out
+
+
+def relative_gradient(problem: Problem, rho: Array, thetas: Array) -> float:
+    def size(point: tuple[Array, Array]) -> float:
+        outer, inner_part = problem.gradient(*point)
+        tied = (point[1] == point[0]).all(axis=1) & isinstance(problem.reg, L2)
+        for n in np.flatnonzero(tied):
+            subgradient = problem.reg.project(inner_part[n])
+            inner_part[n] -= subgradient
+            outer = outer + subgradient
+        return float(np.hypot(np.linalg.norm(outer), np.linalg.norm(inner_part)))
+
+    return size((rho, thetas)) / size((np.zeros_like(rho), 1e-300 * np.ones_like(thetas)))
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(0.8), L2(0.8), SmoothL2(0.8), L2(1e3)], ids=repr)
+@pytest.mark.parametrize("count", [1, LANES, LANES + 3])
+def test_batches_of_least_squares_problems(reg: Any, count: int) -> None:
+    problems = small_problems(count, LeastSquares(), reg)
+    G, b = sufficient_statistics(problems)
+    rho, thetas = np.full((count, 2), UNTOUCHED), np.full((count, 3, 2), UNTOUCHED)
+    converged = np.zeros(count, dtype=bool)
+    if isinstance(reg, SquaredL2):
+        assert kernels.squared_l2_batch(G, b, 2 * (0.3 + reg.lam), reg.lam, rho, thetas, 0, count) == 0
+    else:
+        arguments = (G, b, 0.6, reg.lam, KIND[type(reg)], 1e-14, rho, thetas, converged)
+        assert kernels.regularized_batch(*arguments, 0, count) == 0
+        assert converged.all()
+    for r, problem in enumerate(problems):
+        assert relative_gradient(problem, rho[r], thetas[r]) <= 1e-12
+        other = Problem(problem.users, problem.loss, type(reg)(reg.lam * (1 + 1e-9)), 0.3)
+        assert isinstance(reg, L2) or not relative_gradient(other, rho[r], thetas[r]) <= 1e-12
+
+
+def test_a_batch_with_a_singular_problem_says_so() -> None:
+    """ν = 0 and no data: ρ is free."""
+    G, b = np.zeros((1, 2, 1, 1)), np.zeros((1, 2, 1))
+    rho, thetas = np.zeros((1, 1)), np.zeros((1, 2, 1))
+    assert kernels.squared_l2_batch(G, b, 2.0, 1.0, rho, thetas, 0, 1) == 1
+    assert kernels.squared_l2_batch(G + 1.0, b, 2.0, 1.0, rho, thetas, 0, 1) == 0
+
+
+def test_batches_of_logistic_problems() -> None:
+    reg, count = SquaredL2(0.8), LANES + 3
+    problems = small_problems(count, Logistic(), reg)
+    Q = np.concatenate([p.stack.Q for p in problems])
+    labels = np.concatenate([p.stack.labels for p in problems])
+    start = np.array([p.stack.start + 16 * r for r, p in enumerate(problems)])
+    stop = np.array([p.stack.stop + 16 * r for r, p in enumerate(problems)])
+    rho, thetas = np.full((count, 2), UNTOUCHED), np.full((count, 3, 2), UNTOUCHED)
+    converged = np.zeros(count, dtype=bool)
+    assert kernels.logistic_batch(Q, labels, start, stop, 0.3, reg.lam, 1e-14, rho, thetas, converged, 1, count) == 0
+    assert converged[1:].all()
+    assert not converged[0]
+    assert np.all(rho[0] == UNTOUCHED)
+    for r in range(1, count):
+        assert relative_gradient(problems[r], rho[r], thetas[r]) <= 1e-12
+        other = Problem(problems[r].users, Logistic(), reg, 0.3 * (1 + 1e-9))
+        assert not relative_gradient(other, rho[r], thetas[r]) <= 1e-12

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import scipy.optimize
@@ -122,6 +123,7 @@ def name_of(loss: Loss) -> str:
     return f"{loss.name}{loss.n_outputs if loss.n_outputs > 1 else ''}"
 
 
+needs_compilation = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="takes minutes without compilation")
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=name_of)
 every_reg = pytest.mark.parametrize("reg_type", REGULARIZERS, ids=lambda r: r.__name__)
 
@@ -152,12 +154,14 @@ def test_lambda_from_a_thousandth_to_a_thousand(
     assert_minimum(problem, minimize(problem))
 
 
+@needs_compilation
 @every_reg
 def test_ten_thousand_users(reg_type: Any, rng: np.random.Generator) -> None:
     problem = random_problem(rng, LeastSquares(), reg_type, n_users=10_000, dim=20, n_data=5)
     assert_minimum(problem, minimize(problem))
 
 
+@needs_compilation
 @pytest.mark.slow
 @every_reg
 def test_ten_thousand_logistic_users(reg_type: Any, rng: np.random.Generator) -> None:
@@ -165,12 +169,14 @@ def test_ten_thousand_logistic_users(reg_type: Any, rng: np.random.Generator) ->
     assert_minimum(problem, minimize(problem))
 
 
+@needs_compilation
 @every_reg
 def test_two_hundred_dimensions(reg_type: Any, rng: np.random.Generator) -> None:
     problem = random_problem(rng, LeastSquares(), reg_type, n_users=3, dim=200, n_data=250, nu=1e-2)
     assert_minimum(problem, minimize(problem))
 
 
+@needs_compilation
 @pytest.mark.slow
 @every_reg
 def test_two_hundred_dimensions_of_a_logistic_model(reg_type: Any, rng: np.random.Generator) -> None:
@@ -760,6 +766,87 @@ def test_a_reported_gradient_stronger_than_all_regularizers_wins(
     refuse_minimum(strong)
     weak = tilted(rng, users, loss, reg_type(lam), 0.2, fraction=2.7)
     assert_minimum(weak, minimize(weak))
+
+
+@every_reg
+@pytest.mark.parametrize("scale", [1e-2, 1e-6, 1e-10])
+def test_a_feature_in_other_units_separates_all_the_same(scale: float, reg_type: Any, rng: np.random.Generator) -> None:
+    """The direction that separates is a mixture of two features, and small against the rest of the data."""
+    A = rng.choice([-1.0, 1.0], 30)
+    X = np.column_stack([scale * A * (0.1 + rng.random(30)), rng.standard_normal(30)])
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    solution = refuse_minimum(Problem([UserDataset(X @ turn.T, A)], Logistic(), reg_type(1.0), 0.0))
+    direction = turn.T @ solution.direction.rho
+    assert direction[0] > 0
+    assert abs(direction[1]) <= 2 * scale * abs(direction[0])
+
+
+@every_reg
+@pytest.mark.parametrize("size", [1e4, 1e7])
+def test_a_large_datum_does_not_drown_a_contradiction(size: float, reg_type: Any) -> None:
+    """Two small data contradict each other along the direction of a large one: there is a minimum."""
+    Q = [[1.0, 0.0], [1.0, 0.0], [size, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    problem = Problem([UserDataset(Q, [1.0, -1.0, 1.0, 1.0, -1.0])], Logistic(), reg_type(1.0), 0.0)
+    solution = minimize(problem)
+    assert solution.status is Status.OPTIMAL
+    assert_minimum(problem, solution)
+
+
+@every_reg
+def test_a_class_that_nobody_answers_leaves_no_minimum(reg_type: Any, rng: np.random.Generator) -> None:
+    """Its margins can fall for ever where an intercept, or any direction of one sign, lets them."""
+    Q = np.column_stack([np.ones(20), rng.standard_normal((20, 2))])
+    users = [UserDataset(Q[:10], rng.integers(0, 2, 10)), UserDataset(Q[10:], rng.integers(0, 2, 10))]
+    refuse_minimum(Problem(users, Multinomial(3), reg_type(1.0), 0.0))
+
+
+@every_reg
+def test_soft_labels_that_exclude_no_class_have_a_minimum(reg_type: Any, rng: np.random.Generator) -> None:
+    """Separable class ids have none; the same ids, softened, have."""
+    Q = rng.standard_normal((12, 2))
+    ids = np.argmax(margins(rng.standard_normal(6), Q, 3), axis=1)
+    refuse_minimum(Problem([UserDataset(Q, ids.astype(float))], Multinomial(3), reg_type(1.0), 0.0))
+    soft = Problem([UserDataset(Q, 0.9 * np.eye(3)[ids] + 0.1 / 3)], Multinomial(3), reg_type(1.0), 0.0)
+    assert_minimum(soft, minimize(soft))
+
+
+@every_reg
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_a_reported_gradient_against_logistic_data_without_penalty(
+    strength: float, reg_type: Any, rng: np.random.Generator
+) -> None:
+    """One query, answered both ways: along it the losses grow by 1 per unit, so a slope of 1 or more outweighs them."""
+    users = [UserDataset([[1.0], [1.0]], [1.0, -1.0]), UserDataset.empty(1)]
+    problem = Problem(users, Logistic(), reg_type(10.0), 0.0).tilt(1, [strength])
+    if strength < 1:
+        assert_minimum(problem, minimize(problem))
+    else:
+        refuse_minimum(problem)
+
+
+@pytest.mark.parametrize("reg_type", [L2, SmoothL2], ids=lambda r: r.__name__)
+def test_a_slope_that_only_some_users_resist_is_no_minimum(reg_type: Any) -> None:
+    """ν = 0, and in the second coordinate only one of three users has data: it holds against λ, not against 2λ."""
+    full, first_only = UserDataset(np.eye(2), [1.0, 2.0]), UserDataset([[1.0, 0.0]], [1.0])
+    base = Problem([full, first_only, first_only, first_only], LeastSquares(), reg_type(1.0), 0.0)
+    held = base.tilt(3, [0.0, 0.9])
+    assert_minimum(held, minimize(held))
+    with pytest.raises(SolverError):
+        minimize(base.tilt(3, [0.0, 2.0]))
+
+
+def test_curvatures_lost_in_rounding_are_an_error_of_this_package(rng: np.random.Generator) -> None:
+    """Data of size 1e8 beside λ = 1e-3: no Cholesky factor of the Hessian exists in float64."""
+    Q = 1e9 * rng.standard_normal((30, 3))
+    for loss in (Multinomial(3), Logistic(), LeastSquares()):
+        for reg_type in REGULARIZERS:
+            A = rng.integers(0, 3, 30).astype(float) if loss.n_outputs > 1 else rng.choice([-1.0, 1.0], 30)
+            try:
+                solution = minimize(Problem([UserDataset(Q, A)], loss, reg_type(1e-3), 1e-9))
+            except SolverError as error:
+                solution = error.solution
+                assert solution.status is Status.STALLED
+            assert np.isfinite(solution.rho).all()
 
 
 def test_the_direction_is_refused_where_it_is_wrong(rng: np.random.Generator) -> None:

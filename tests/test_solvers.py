@@ -104,9 +104,11 @@ def rounding(problem: Problem, rho: Array, thetas: Array) -> float:
         stiffness = {"squared_l2": 2 * lam, "l2": stiff}.get(problem.reg.name, lam / np.hypot(1.0, apart))
         total += (stiffness + 2 * problem.nu) * float(np.linalg.norm(rho) + np.linalg.norm(thetas[n]))
         if problem.free[n]:
-            m = margins(thetas[n], Q, K)
+            m, lengths = margins(thetas[n], Q, K), np.linalg.norm(Q, axis=1)
             slope = np.abs(problem.loss.dphi(m, a)) + (np.abs(a) if isinstance(problem.loss, LeastSquares) else 1.0)
-            total += float(np.sum(np.linalg.norm(Q, axis=1) * np.linalg.norm(slope.reshape(len(Q), K), axis=1)))
+            curvature = np.abs(problem.loss.d2phi(m, a)).reshape(len(Q), -1).max(axis=1, initial=0.0)
+            margin_rounding = curvature * lengths * np.linalg.norm(thetas[n])
+            total += float(np.sum(lengths * (np.linalg.norm(slope.reshape(len(Q), K), axis=1) + margin_rounding)))
     return EPS * total
 
 
@@ -1410,8 +1412,9 @@ def test_the_blas_threads_of_the_user_are_left_as_they_were(rng: np.random.Gener
     for wanted in (1, 2, 3):
         with threadpoolctl.threadpool_limits(wanted, user_api="blas"):
             before = blas_threads()
+            assert wanted in before  # a BLAS built without threads (as some wheels bring along) stays at 1
             minimize(problem)
-            assert blas_threads() == before == [wanted] * len(before)
+            assert blas_threads() == before
 
 
 def overlap_two_calls() -> None:
@@ -1443,12 +1446,12 @@ def overlap_two_calls() -> None:
 
 @pytest.fixture
 def two_blas_threads() -> Iterator[None]:
-    """Outside of any limit, whose owner alone could change the setting."""
+    """Outside of any limit: while one is in force, newer threadpoolctl lets nobody but its owner change the setting."""
     controller = threadpoolctl.ThreadpoolController()
     before = controller.limit(limits=2, user_api="blas")
-    threadpoolctl.OpenBLASController.clear_controlling_thread() if hasattr(
-        threadpoolctl.OpenBLASController, "clear_controlling_thread"
-    ) else None
+    release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release()
     yield
     before.restore_original_limits()
 

@@ -22,6 +22,8 @@ from typing import Any, cast
 import numpy as np
 import scipy.optimize
 
+from solvers import large
+from solvers.box_poison import box_points
 from solvers.certificate import certify
 from solvers.class_poison import class_points
 from solvers.dense import regularizer_hessian
@@ -29,7 +31,7 @@ from solvers.joint import minimize
 from solvers.local import local_minima
 from solvers.quadratic import BuiltIn
 from solvers.result import Certificate, Solution
-from solvers.trajectory import Trajectory, federated_descent
+from solvers.trajectory import HonestSums, Trajectory, federated_descent, honest_sums
 from theory import (
     L2,
     AssumptionError,
@@ -74,7 +76,7 @@ class _Honest:
         others = problem.without(s)
         if others.n_users == 0:
             return cls(others, rho, np.zeros((0, problem.dim)), np.array(others.slope))
-        thetas, reports = local_minima(others, rho)
+        thetas, reports = _local_minima(others, rho)
         return cls(others, rho, thetas, reports.sum(axis=0) + others.slope)
 
     def with_model(self, s: int, model: Array) -> Array:
@@ -96,6 +98,25 @@ class _Honest:
                 K = local_hessian(self.thetas[n], *user, loss, self.others.nu) + bend
                 total -= bend @ np.linalg.solve(K, bend)
         return 0.5 * (total + total.T)
+
+
+def _local_minima(others: Problem, rho: Array) -> tuple[Array, Array]:
+    """As :func:`solvers.local_minima`; without Hessians where these would be too large.
+
+    With one pinned user m = ρ and 2λ for λ, the best ρ' between θ and m is their mean, and what is left is
+    2λ(‖(θ-m)/2‖² + ‖(θ-m)/2‖²) = λ‖θ - ρ‖²: the local problem, as a global one.
+    """
+    if not (large.fits(others) and large.is_large(others)):
+        return local_minima(others, rho)
+    thetas = np.empty((others.n_users, others.dim))
+    nobody = UserDataset.empty(others.query_dim)
+    for n, user in enumerate(others.users):
+        if n in others.pinned:
+            thetas[n] = others.pinned[n]
+            continue
+        alone = Problem([user, nobody], others.loss, SquaredL2(2.0 * _lam(others)), others.nu).pin(1, rho)
+        thetas[n] = minimize(alone, method="newton_cg").thetas[0]
+    return thetas, np.asarray(others.reg.gradient(rho, thetas))
 
 
 def with_data(problem: Problem, s: int, data: UserDataset) -> Problem:
@@ -366,6 +387,13 @@ class Poisoning:
         """The number of points, counted with multiplicity."""
         return self.data.n_data
 
+    def distinct(self) -> tuple[UserDataset, np.ndarray]:
+        """Return the distinct points, and how often each is there; the sum of these is ``n_points``."""
+        answers = self.data.A.reshape(self.n_points, -1)
+        rows, counts = np.unique(np.column_stack([self.data.Q, answers]), axis=0, return_counts=True)
+        Q, A = rows[:, : self.data.dim], rows[:, self.data.dim :]
+        return UserDataset(Q, A[:, 0] if self.data.A.ndim == 1 else A), counts
+
     @property
     def is_least(self) -> bool:
         """Whether no exact dataset has fewer points."""
@@ -373,7 +401,13 @@ class Poisoning:
 
 
 def poison(
-    problem: Problem, s: int, target: Any, *, max_answer: float | None = None, max_query: float | None = None
+    problem: Problem,
+    s: int,
+    target: Any,
+    *,
+    max_answer: float | None = None,
+    max_query: float | None = None,
+    max_points: int = 2_000_000,
 ) -> Poisoning:
     r"""Return data for user ``s`` whose exact minimum is ρ* = ``target``; whatever user ``s`` holds is replaced.
 
@@ -397,6 +431,8 @@ def poison(
         Bound on |A|, for least squares.
     max_query : float, optional
         Bound on ‖Q‖₂, for least squares and logistic regression.
+    max_points : int
+        Refuse where more points are needed: their number grows with the square of the number of honest users.
 
     Returns
     -------
@@ -407,7 +443,8 @@ def poison(
     OutOfReachError
         The target cannot be forced under ℓ2 or smooth-ℓ2; with the margin and a nearby model that can.
     AssumptionError
-        A bound that does not go with the loss, a target with a class mean, a loss or regularizer of your own.
+        A bound that does not go with the loss, a target with a class mean, a loss or regularizer of your own; or more
+        than ``max_points`` points are needed (the message says how many).
     SolverError
         The poisoned problem has no minimum.
 
@@ -429,9 +466,56 @@ def poison(
     _require_reachable(problem, s, target, honest)
     model = frozen(np.array(reported_model_from_gradient(target, -honest.F, problem.reg)))
     demand = Demand.of(honest.F, model, problem.nu)
-    data = data_for(demand, problem, target, max_answer=max_answer, max_query=max_query)
     least = least_points(demand, problem.loss, max_answer=max_answer, max_query=max_query)
+    if least > as_count(max_points, "max_points"):
+        raise AssumptionError(
+            "least_points",
+            f"{least:,} points are needed, as wᵀθ♠ = {demand.work:g}",
+            f"allow more than max_points = {max_points:,}, or choose a target that the honest users oppose less",
+        )
+    data = data_for(demand, problem, target, max_answer=max_answer, max_query=max_query)
     return _poisoning(problem, s, target, honest, demand, data, least)
+
+
+def poison_in_box(
+    problem: Problem, s: int, target: Any, pool: Any, *, low: Any = 0.0, high: Any = 1.0, max_points: int = 2_000_000
+) -> Poisoning:
+    r"""Return exact data whose queries stay in the box [low, high], such as images in [0, 1]^d.
+
+    The queries are those of ``pool``, moved a little within the box; their number is not the least possible.
+
+    Parameters
+    ----------
+    problem, s, target : see :func:`poison`
+    pool : (M, d) array_like
+        Queries in the box, for example the images that others hold.
+    low, high : float or (d,) array_like
+        Bounds of each coordinate; equal for an intercept.
+    max_points : int
+
+    Raises
+    ------
+    OutOfReachError, AssumptionError, SolverError
+        As :func:`poison`, and if the pool does not suffice (:func:`solvers.box_poison.box_points`).
+
+    Source: Appendix L.3 (``app_l_box``).
+
+    Examples
+    --------
+    >>> from theory import Logistic
+    >>> users = [UserDataset([[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0])] * 3
+    >>> pool = np.random.default_rng(0).random((30, 2))
+    >>> attack = poison_in_box(Problem(users, Logistic(), SquaredL2(0.1), nu=0.1), 0, [0.5, 0.5], pool)
+    >>> attack.distance_bound < 1e-9, bool(((0 <= attack.data.Q) & (attack.data.Q <= 1)).all())
+    (True, True)
+    """
+    s, target = _target(problem, s, target)
+    honest = _Honest.at(problem, s, target)
+    _require_reachable(problem, s, target, honest)
+    model = frozen(np.array(reported_model_from_gradient(target, -honest.F, problem.reg)))
+    demand = Demand.of(honest.F, model, problem.nu)
+    data = box_points(demand, problem.loss, pool, low, high, max_points=max_points)
+    return _poisoning(problem, s, target, honest, demand, data, least_points(demand, problem.loss))
 
 
 def data_for(
@@ -626,14 +710,20 @@ def _honest_model(problem: Problem, s: int) -> Array | None:
     return solution.rho if solution.status.is_minimum else None
 
 
+def _sums(problem: Problem, s: int) -> HonestSums:
+    return honest_sums(problem.without(s), "exact", np.zeros(problem.dim))
+
+
 def _extent(problem: Problem, s: int, start: Array, ray: Array, force: float) -> tuple[float, float]:
     """Return the last t >= 0 with ‖F(start + tu)‖ <= force, and the t beyond which <F, u> exceeds it."""
     if norms(ray) == 0.0 or force >= _lam(problem) * (problem.n_users - 1):
         return math.inf, math.inf
     u = ray / norms(ray)
 
+    sums = _sums(problem, s)
+
     def F(t: float) -> Array:
-        return _Honest.at(problem, s, start + t * u).F
+        return sums(start + t * u, 0.0)
 
     outer = max(1.0, float(norms(ray)))
     while float(F(outer) @ u) <= force:
@@ -643,7 +733,7 @@ def _extent(problem: Problem, s: int, start: Array, ray: Array, force: float) ->
     outer = float(scipy.optimize.brentq(lambda t: float(F(t) @ u) - force, 0.0, outer, xtol=1e-13, rtol=1e-14))
     if norms(F(outer)) <= force * (1.0 + 1e-12):
         return outer, outer
-    grid = np.linspace(0.0, outer, 65)
+    grid = np.linspace(0.0, outer, 33)
     for low, high in zip(grid[-2::-1], grid[:0:-1], strict=True):
         if norms(F(float(low))) <= force:
             t = scipy.optimize.brentq(lambda t: float(norms(F(t))) - force, low, high, xtol=1e-13, rtol=1e-14)
@@ -669,9 +759,10 @@ def _nearest_reachable(problem: Problem, s: int, target: Array, force: float) ->
     """
     start = _boundary_model(problem, s, target, force)
     inside = _honest_model(problem, s)
+    sums = _sums(problem, s)
 
     def slack(rho: Array) -> float:
-        return force - float(norms(_Honest.at(problem, s, rho).F))
+        return force - float(norms(sums(np.ascontiguousarray(rho), 0.0)))
 
     try:
         found = _scipy_minimize(
@@ -711,7 +802,8 @@ def _boundary_model(problem: Problem, s: int, target: Array, force: float) -> Ar
             extended = extended.pin(n, model)
         for n in [s, *range(problem.n_users, extended.n_users)]:
             extended = extended.pin(n, target)
-        return np.array(minimize(extended).rho)
+        # On the boundary itself the problem is degenerate, and any point nearby is as good.
+        return np.array(minimize(extended, throw=False).rho)
     return np.array(counter_gradient_limit(problem, s, target).rho)
 
 
@@ -760,8 +852,8 @@ def round_trip(
     r"""Run CGA until it stands still; make a model attack of its limit, and data of that; certify all three.
 
     Each arrow takes its input from the one before it alone: the model from the last ρ^t and report, the data from the
-    model and that report.  Under plain ℓ2 a constant report need not determine ρ (d = 1: where the honest pulls cancel, e
-    is flat); the error of "gradient" is then infinite, while model and data, tied to ρ, still determine it.
+    model and that report.  Under plain ℓ2 a constant report need not determine ρ (d = 1: where the honest pulls cancel,
+    e is flat); the error of "gradient" is then infinite, while model and data, tied to ρ, still determine it.
 
     Raises
     ------
@@ -817,4 +909,6 @@ def _step(problem: Problem, s: int) -> float:
     limit = admissible_step(smoothness(problem, s))
     if math.isinf(limit):
         return 1.0
+    if limit == 0.0:
+        raise AssumptionError("cga_converges", "no Lipschitz constant of F is known", "pass a step eta")
     return limit * (0.05 if isinstance(problem.reg, SquaredL2) else 0.8)

@@ -106,15 +106,30 @@ def class_points(demand: Demand, n_classes: int, *, extra_rounds: int = 1) -> Us
     >>> data.n_data, least_points(demand, Multinomial(3))
     (35, 35)
     """
+    Q, labels, counts = class_groups(demand, n_classes, extra_rounds=extra_rounds)
+    return UserDataset(np.repeat(Q, counts, axis=0), np.repeat(labels.astype(np.float64), counts))
+
+
+def class_groups(demand: Demand, n_classes: int, *, extra_rounds: int = 1) -> tuple[Array, np.ndarray, np.ndarray]:
+    r"""Return the distinct points of :func:`class_points`, without repeating them: Q (J, d), labels (J,), counts (J,).
+
+    Examples
+    --------
+    >>> W = np.array([[2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> Q, labels, counts = class_groups(Demand.of(W.ravel(), 2.0 * W.ravel(), nu=0.0), 3)
+    >>> Q.shape[0] == labels.size == counts.size, int(counts.sum())
+    (True, 35)
+    """
     dim = demand.w.size // n_classes
     if demand.size == 0.0:
-        return UserDataset.empty(dim)
+        return np.zeros((0, dim)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     W, model = demand.w.reshape(n_classes, dim), demand.reported_model.reshape(n_classes, dim)
     _require_zero_sum(W)
     U, singular, Vt = np.linalg.svd(model - model.mean(axis=0), full_matrices=False)
     rank = int(np.sum(singular > _RANK * singular[0])) if singular[0] > 0 else 0
     if rank == 0:
-        return _uniform_points(W, n_classes)
+        # The model is 0 up to a shift: all labels are equally likely, and Σ_a (e_a - 1/K) W_aᵀ = W as Σ_a W_a = 0.
+        return W, np.arange(n_classes), np.ones(n_classes, dtype=np.int64)
     U, V = U[:, :rank], Vt[:rank].T
     left = np.linalg.svd(np.ones((1, n_classes)))[2][1:].T
     core = _Core(U, left, left.T @ W @ (V * singular[:rank]))
@@ -126,8 +141,7 @@ def class_points(demand: Demand, n_classes: int, *, extra_rounds: int = 1) -> Us
     rest = left.T @ (W - (W @ V) @ V.T)
     Q = Q + np.linalg.lstsq(weighted.T, rest, rcond=None)[0]
     Q = _polished(Q, counts, labels, W, model)
-    repeats = counts.astype(np.int64)
-    return UserDataset(np.repeat(Q, repeats, axis=0), np.repeat(labels.astype(np.float64), repeats))
+    return Q, labels, counts.astype(np.int64)
 
 
 def _require_zero_sum(W: Array) -> None:
@@ -138,14 +152,6 @@ def _require_zero_sum(W: Array) -> None:
             f"the class sum of W has norm {surplus:g}",
             "labels cannot move all classes alike: with ν > 0 subtract the mean over the classes from the target",
         )
-
-
-def _uniform_points(W: Array, n_classes: int) -> UserDataset:
-    """The model is 0 up to a shift: all labels are equally likely, and one point a class with Q_a = W_a does it.
-
-    Σ_a (e_a - 1/K) W_aᵀ = W as Σ_a W_a = 0.
-    """
-    return UserDataset(W, np.arange(n_classes, dtype=np.float64))
 
 
 def _relaxed(core: _Core, work: float, extra_rounds: int) -> tuple[np.ndarray, Array, Array]:
@@ -172,8 +178,8 @@ def _relaxed(core: _Core, work: float, extra_rounds: int) -> tuple[np.ndarray, A
 def _equal_counts(core: _Core, labels: np.ndarray, work: float, one: float) -> tuple[Array, Array]:
     """Equal counts whose total is about the least for which Newton's method finds a solution.
 
-    In the limit of many points p = 1/K and z_a = K G_a/n, with G_a the row of class a; from there the total shrinks, but
-    not below ``one`` point in each group.
+    In the limit of many points p = 1/K and z_a = K G_a/n, with G_a the row of class a; from there the total shrinks,
+    but not below ``one`` point in each group.
     """
     K = core.n_classes
     total = 4.0 * max(work / class_bound(K), K * float(norms(core.G.ravel())), K * one)
@@ -332,7 +338,7 @@ def _polished(Q: Array, counts: Array, labels: np.ndarray, W: Array, model: Arra
 
     residual, weighted = missing(Q)
     for _ in range(3):
-        # Moving a query by δ orthogonal to the model's rows leaves p alone; elsewhere that is right to first order.
+        # This leaves out that p moves too, so that it is no Newton step: it is kept only where it halves the residual.
         trial = Q + np.linalg.lstsq(weighted.T, residual, rcond=None)[0]
         new_residual, new_weighted = missing(trial)
         if not norms(new_residual.ravel()) < 0.5 * norms(residual.ravel()):

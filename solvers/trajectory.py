@@ -176,14 +176,14 @@ def federated_descent(
     if implausible not in ("ignore", "project"):
         raise ShapeError("implausible", "'ignore' or 'project'", repr(implausible))
     start = np.zeros(problem.dim) if rho0 is None else as_vector(rho0, "rho0", problem.dim)
-    honest = _honest_sums(others, local, start, local_eta)
+    honest = honest_sums(others, local, start, local_eta)
     record = _Record(keep_every, problem.dim, n_rounds)
     with np.errstate(over="ignore", invalid="ignore"):
         return _run(honest, rate, n_rounds, attack, problem, start, implausible == "project", rule, record, stop)
 
 
 def _run(
-    honest: _HonestSums,
+    honest: HonestSums,
     rate: Callable[[int], float],
     n_rounds: int,
     attack: Attack | None,
@@ -222,8 +222,7 @@ def _run(
             if still == 2:
                 break
     record.finish(answered, rho)
-    L = honest.smoothness()
-    limit = admissible_step(L) if math.isfinite(L) else 0.0
+    limit = admissible_step(honest.smoothness())
     return Trajectory(*record.arrays(), honest.thetas(rho), ignored, diverged, limit, largest)
 
 
@@ -320,13 +319,24 @@ class _Record:
 # --------------------------------------------------------------------------------------------------------------
 
 
-class _HonestSums(Protocol):
-    def __call__(self, rho: Array, eta: float) -> Array: ...
-    def thetas(self, rho: Array) -> Array: ...
-    def smoothness(self) -> float: ...
+class HonestSums(Protocol):
+    """F as a function of ρ (and, for local steps, of the rate), the local models there, and a Lipschitz constant."""
+
+    def __call__(self, rho: Array, eta: float) -> Array:
+        """Return F(ρ)."""
+        ...
+
+    def thetas(self, rho: Array) -> Array:
+        """Return the local models."""
+        ...
+
+    def smoothness(self) -> float:
+        """Return a Lipschitz constant of F; ∞ where none is known."""
+        ...
 
 
-def _honest_sums(others: Problem, local: str, start: Array, local_eta: float | None) -> _HonestSums:
+def honest_sums(others: Problem, local: str, start: Array, local_eta: float | None = None) -> HonestSums:
+    """Return the sum of the reports of all users of ``others``, by the method of the table in the module."""
     if local == "step":
         return _OneStep(others, start, local_eta)
     if local != "exact":

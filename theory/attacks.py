@@ -30,7 +30,7 @@ import numpy as np
 from theory.arrays import Array, as_count, as_vector, frozen
 from theory.dynamics import is_plausible
 from theory.errors import AssumptionError, EquipoiseError
-from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2, norms, project_ball
+from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2, norms
 
 __all__ = [
     "Attack",
@@ -300,7 +300,7 @@ def reported_model_from_gradient(rho: Any, g: Any, reg: Regularizer, *, distance
 
 
 def boundary_error(lam: float, distance: float) -> float:
-    r"""Return :math:`\lambda(1 - r/\sqrt{1+r^2})`: what a model at distance r misses of a gradient of norm λ (smooth-ℓ2).
+    r"""Return :math:`\lambda(1 - r/\sqrt{1+r^2})`: what a model within r misses of a gradient of norm λ (smooth-ℓ2).
 
     It lies between λ/(2(1 + r²)) and λ/(2r²).  It is the least for all models within r, because reports of such models
     have norm at most λr/√(1 + r²).
@@ -360,10 +360,10 @@ def contract_violations(
         if not np.array_equal(report, again):
             found.append(f"round {t}: asked twice, it reports differently")
         shown = (view.rho, view.previous_rho, view.previous_report)
-        if any(a is not None and not np.array_equal(a, b) for a, b in zip(shown, copies, strict=True)):
+        if any(a is not None and not np.array_equal(a, np.asarray(b)) for a, b in zip(shown, copies, strict=True)):
             found.append(f"round {t}: it changes what it is shown")
         if not is_plausible(np.asarray(report), reg):
             found.append(f"round {t}: the report is not plausible (norm {norms(report):g}), so the server ignores it")
-        used = frozen(project_ball(np.array(report, dtype=np.float64), math.inf))
+        used = frozen(np.array(report, dtype=np.float64))
         view = View(t + 1, frozen(view.rho + rng.standard_normal(dim)), 0.1 / (t + 1), view.rho, view.eta, used)
     return found

@@ -5,7 +5,8 @@ In round t every user n updates its local model, either to the minimum
 .. math:: \theta_n^t = \arg\min_\theta \mathcal L_n(\theta) + \mathcal R(\rho^t, \theta)
 
 or by one gradient step from :math:`\theta_n^{t-1}`, and reports
-:math:`g_n^t = \nabla_\rho\mathcal R(\rho^t, \theta_n^t)`.  The server ignores reports outside GRAD(ρ) and steps against the **sum** of the others,
+:math:`g_n^t = \nabla_\rho\mathcal R(\rho^t, \theta_n^t)`.  The server ignores reports outside GRAD(ρ) and steps against
+the **sum** of the others,
 
 .. math:: \rho^{t+1} = \rho^t - \eta_t \sum_n g_n^t.
 
@@ -268,7 +269,9 @@ def model_attack_contraction(problem: Problem, s: int) -> float:
 
 
 def admissible_step(L: float) -> float:
-    """Return 1/(2L): the counter-gradient attack converges for every constant step below it (∞ if F is constant).
+    """Return 1/(2L): the counter-gradient attack converges for every constant step below it.
+
+    ∞ if F is constant (L = 0), and 0 if no L is known (L = ∞).
 
     Source: C1, C2 (``cga_converges``, ``cga_step_is_sharp``).
 
@@ -277,6 +280,8 @@ def admissible_step(L: float) -> float:
     >>> admissible_step(2.0)
     0.25
     """
+    if L == math.inf:
+        return 0.0
     L = as_nonnegative(L, "L", "cga_step_is_sharp")
     return 0.5 / L if L > 0 else math.inf
 

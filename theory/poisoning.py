@@ -101,6 +101,11 @@ class Demand:
         """‖w‖."""
         return float(norms(self.w))
 
+    @property
+    def least_work(self) -> float:
+        """s less its rounding: what must surely be done, so that an exact integer is not rounded up."""
+        return self.work - (self.w.size + 8.0) * _EPS * self.size * float(norms(self.reported_model))
+
 
 def missing_gradient(data: UserDataset, demand: Demand, loss: Loss) -> Array:
     r"""Return :math:`w + \sum_i \varphi'(Q_i^Tθ♠, A_i) Q_i`: what the data leave to be desired; 0 if they are exact."""
@@ -130,20 +135,20 @@ def printed_point(honest_sum: Any, reported_model: Any) -> UserDataset:
 def one_point(demand: Demand, c: float | None = None) -> UserDataset:
     r"""Return the exact point (c w, c s + 1/c) of least squares; empty if w = 0.
 
-    By default c = 1/√s for s > 0, which has the least answer 2√s; otherwise the query has norm 1.
+    By default the query has norm 1, or less where c = 1/√s makes it shorter; that one has the least answer, 2√s.
 
     Source: Theorem 5, C10 (``thm5_single_point``).
 
     Examples
     --------
-    >>> point = one_point(Demand.of([2.0, 0.0], [1.0, 1.0], nu=0.0))
-    >>> bool(np.isclose(point.A[0] ** 2, 4 * 2.0)), point.Q.shape
-    (True, (1, 2))
+    >>> demand = Demand.of([2.0, 0.0], [8.0, 1.0], nu=0.0)          # s = 16
+    >>> one_point(demand).Q, one_point(demand).A, one_point(demand, c=1.0).A
+    (array([[0.5, 0. ]]), array([8.]), array([17.]))
     """
     if demand.size == 0.0:
         return UserDataset.empty(demand.w.size)
     if c is None:
-        c = 1.0 / math.sqrt(demand.work) if demand.work > 0 else 1.0 / demand.size
+        c = 1.0 / max(math.sqrt(max(demand.work, 0.0)), demand.size)
     if c == 0.0 or not math.isfinite(c):
         raise AssumptionError("thm5_single_point", f"c = {c}", "c must be finite and not 0")
     return UserDataset(c * demand.w[None], np.array([c * demand.work + 1.0 / c]))
@@ -178,10 +183,10 @@ def _least_linear(demand: Demand, a: float, B: float) -> int:
     """
     if demand.size == 0.0:
         return 0
-    s, X = demand.work, demand.size / B
+    s, X = demand.least_work, demand.size / B
     if a == 0.0:
         # R = -s is then the only solution, and answers nothing but 0.
-        return max(1, _ceil(X * X / -s)) if s < 0 else 0
+        return max(1, _ceil(X * X / -demand.work)) if demand.work < 0 else 0
     first = max(1, _ceil(4.0 * s / a**2)) if math.isfinite(a) else 1
     if X == 0.0 or math.isinf(a):
         return first
@@ -215,19 +220,14 @@ def linear_points(
         return UserDataset.empty(demand.w.size)
     _require_possible(least, demand, max_answer)
     n = least if n_points is None else as_count(n_points, "n_points", least)
-    s = demand.work
-    lowest = demand.size / (math.sqrt(n) * max_query) if math.isfinite(max_query) else 0.0
-    if s > 0:
-        best = math.sqrt(s)
-    elif s < 0:
-        best = math.sqrt(-s)
-    else:
-        # Any small R will do: that of a query of norm 1 if the bound on the answers allows it.
-        best = min(demand.size / math.sqrt(n), math.sqrt(n) * max_answer)
-    root = max(best, lowest)  # √R: the least answer |R + s|/(√n √R) that the bound on queries allows
-    # Queries of norm ‖w‖/(√n √R), answers (R + s)/(√n √R).
-    Q = np.tile(demand.w / (math.sqrt(n) * root), (n, 1))
-    answer = 0.0 if root == best and s < 0 else (root + s / root) / math.sqrt(n)
+    s, root_n = demand.work, math.sqrt(n)
+    # √R lies between the roots of (R + s)² = na²R, whose product is |s|, and above the bound of the queries.
+    highest = 0.5 * (root_n * max_answer + math.sqrt(max(n * max_answer**2 - 4.0 * s, 0.0)))
+    lowest = max(abs(s) / highest, demand.size / (root_n * max_query))
+    # Queries of norm ‖w‖/(√n √R), 1 if that is possible; answers (R + s)/(√n √R).
+    root = min(max(demand.size / root_n, lowest), highest)
+    answer = (root + s / root) / root_n
+    Q = np.tile(demand.w / (root_n * root), (n, 1))
     return UserDataset(Q, np.full(n, min(max(answer, -max_answer), max_answer)))
 
 
@@ -261,7 +261,7 @@ def class_bound(n_classes: int) -> float:
 def _largest_share(value: float) -> float:
     """Return the largest y in (0, 1) with y ln((1-y)/y) = ``value`` <= W(1/e).
 
-    With the margin t = ln((1-y)/y) the value is t/(1 + e^t), and the largest y is the smallest t: t <= 1 + W(1/e), where
+    With the margin t = ln((1-y)/y) the value is t/(1 + e^t), and the largest y is the smallest t: below 1 + W(1/e)
     t/(1 + e^t) increases.  Bisection cannot fail there.
     """
     top = 1.0 + class_bound(2)
@@ -278,7 +278,7 @@ def _least_logistic(demand: Demand, B: float) -> int:
     """Return the least n for which n·y_n >= ‖w‖/B, with y_n the largest y that has h(y) = s/n; n·y_n grows with n."""
     if demand.size == 0.0:
         return 0
-    least = max(1, _ceil(demand.work / class_bound(2)))
+    least = max(1, _ceil(demand.least_work / class_bound(2)))
     if math.isinf(B):
         return least
     X = demand.size / B * (1.0 - 8.0 * _EPS)
@@ -341,7 +341,7 @@ def least_points(demand: Demand, loss: Loss, *, max_answer: float | None = None,
     if isinstance(loss, Logistic):
         return _least_logistic(demand, B)
     if isinstance(loss, Multinomial):
-        return 0 if demand.size == 0.0 else max(1, _ceil(demand.work / class_bound(loss.n_classes)))
+        return 0 if demand.size == 0.0 else max(1, _ceil(demand.least_work / class_bound(loss.n_classes)))
     raise AssumptionError("thm5_single_point", f"loss {loss.name!r}", "use LeastSquares, Logistic or Multinomial")
 
 

@@ -41,7 +41,15 @@ from theory.dynamics import (
 from theory.errors import AssumptionError, CertificateError, EquipoiseError, ShapeError, SolverError
 from theory.impossibility import Refutation, refute_byzantine
 from theory.losses import LeastSquares, Logistic, Loss, Multinomial
-from theory.pac import PacVerdict, gradient_pac, pac_slack
+from theory.pac import PacVerdict, gradient_pac, largest_A, pac_slack
+from theory.pac_constants import (
+    PacConstants,
+    SampleSize,
+    gradient_pac_constants,
+    guaranteed_error,
+    paper_constants,
+    sample_size,
+)
 from theory.poisoning import (
     Demand,
     class_bound,
@@ -78,12 +86,14 @@ __all__ = [
     "ModelAttack",
     "Multinomial",
     "OutOfReachError",
+    "PacConstants",
     "PacVerdict",
     "Problem",
     "Queries",
     "RademacherQueries",
     "Refutation",
     "Regularizer",
+    "SampleSize",
     "ServerRule",
     "ShapeError",
     "SmoothL2",
@@ -102,10 +112,13 @@ __all__ = [
     "displacement_bound",
     "gradient_descent_rate",
     "gradient_pac",
+    "gradient_pac_constants",
+    "guaranteed_error",
     "honest_answers",
     "honest_dataset",
     "indifference_queries",
     "is_reachable",
+    "largest_A",
     "least_answer",
     "least_points",
     "local_convexity",
@@ -115,9 +128,11 @@ __all__ = [
     "model_attack_contraction",
     "one_point",
     "pac_slack",
+    "paper_constants",
     "poison_points",
     "refute_byzantine",
     "reported_model_from_gradient",
+    "sample_size",
     "smoothness",
     "strong_convexity",
 ]

@@ -90,7 +90,7 @@ def least_gram_factor(n: int, eigenvalue: float, bound: float, dim: int, delta: 
     Examples
     --------
     >>> round(least_gram_factor(10_000, 1.0, 1.0, 1, 0.01), 4)
-    0.9699
+    0.9698
     """
     needed = math.log(dim / delta) * bound**2 / (n * eigenvalue) if n else math.inf
     if not needed < 1.0:

@@ -24,7 +24,7 @@ How large the data sets are plays no part in the argument: for every number of d
 worlds.  The data here are noiseless answers to the queries e_1, ..., e_d in turn (noise of parameter 0 is allowed by
 Theorem 2), so that (4) is a statement without probability and anyone can check it.
 
-Source: Definition 2 (``def2_byzantine_learning``), Corollaries 1 and 2, Appendix D.
+Source: Definition 2 (``def2_byzantine``), Corollaries 1 and 2, Appendix D.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from theory.data import UserDataset
 from theory.errors import AssumptionError, ShapeError
 from theory.learners import Learner
 
-DEFINITION = "def2_byzantine_learning"
-COROLLARY_1 = "cor1_byzantine_majority"
-COROLLARY_2 = "cor2_correctness_bound"
+DEFINITION = "def2_byzantine"
+COROLLARY_1 = "cor1_majority"
+COROLLARY_2 = "cor2_heterogeneity"
 # Two runs of a learner on the same data may differ by the rounding of its sums, not by more.
 _REPEATABLE = 1e-9
 _RUNS = 3

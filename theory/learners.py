@@ -36,7 +36,7 @@ from theory.errors import AssumptionError
 Rule = Callable[[Array], Any]
 Learner = Callable[[Sequence[UserDataset]], Any]
 
-_STATEMENT = "def2_byzantine_learning"
+_STATEMENT = "def2_byzantine"
 _MAX_ITERATIONS = 500
 
 
@@ -50,7 +50,7 @@ def least_squares_fit(data: UserDataset) -> Array:
     """
     if data.n_data == 0:
         return np.zeros(data.dim)
-    return np.linalg.lstsq(data.Q, data.A, rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(data.Q, data.A, rcond=None)[0], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class MultiKrum:
         return np.mean(models[_krum_order(models, self.n_attackers)[:n_kept]], axis=0)
 
 
-def _krum_order(models: Array, n_attackers: int) -> Array:
+def _krum_order(models: Array, n_attackers: int) -> np.ndarray:
     n_neighbours = len(models) - as_count(n_attackers, "n_attackers") - 2
     if n_neighbours < 1:
         raise AssumptionError(_STATEMENT, f"N = {len(models)}, F = {n_attackers}", "Krum needs N >= F + 3")

@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 
 from theory import rational
-from theory.arrays import Array, as_array, as_nonnegative, as_vector, frozen
+from theory.arrays import Array, as_array, as_nonnegative, as_positive, as_vector, frozen
 from theory.data import UserDataset
 from theory.errors import AssumptionError, ShapeError
 from theory.losses import LeastSquares, Logistic, Loss, local_gradient
@@ -108,7 +108,7 @@ class PacVerdict:
     holds : bool or None
         True (proved for all θ), False (a θ violates it), or None: not decided.
     witness : (P,) array or None
-        If ``holds`` is False, a θ that violates the inequality.
+        If ``holds`` is False, a θ that violates the inequality (None if it differs from θ† by less than rounding).
     offset : (P,) array or None
         θ - θ† of that violation, to full precision (θ itself is rounded).
     best_A : float
@@ -290,7 +290,49 @@ def gradient_pac(
         return decide(event, **options)
     if options:
         raise ShapeError("options", "none for least squares", ", ".join(options))
-    return _decide_least_squares(event)
+    # What overflows becomes infinite or NaN, which no comparison accepts: exact arithmetic takes over.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _decide_least_squares(event)
+
+
+def largest_A(
+    data: UserDataset,
+    theta_honest: Any,
+    *,
+    loss: Loss,
+    nu: float,
+    B: float,
+    alpha: float,
+    gap: float = 1e-6,
+    **options: Any,
+) -> Bounds:
+    r"""Enclose the largest A for which the event of Definition 3 holds (``-inf`` if it holds for none).
+
+    Least squares: from the closed form, whatever ``gap``.  Logistic: verdicts on a few A, until the enclosure is
+    ``gap`` wide relative to A, or branch and bound (with ``options``) no longer decides.
+
+    Examples
+    --------
+    >>> from theory import Logistic
+    >>> data = UserDataset([[1.0], [1.0]], [1.0, -1.0])
+    >>> bounds = largest_A(data, [0.0], loss=Logistic(), nu=0.0, B=0.0, alpha=0.5)
+    >>> round(bounds.low, 6) == round(bounds.high, 6) == 0.231059  # σ(1) - σ(0)
+    True
+    """
+    gap = as_positive(gap, "gap", _STATEMENT)
+    arguments: dict[str, Any] = {"loss": loss, "nu": nu, "B": B, "alpha": alpha, **options}
+    bounds = gradient_pac(data, theta_honest, A=0.0, **arguments).best_A_bounds
+    if isinstance(loss, LeastSquares) or not (bounds.low >= 0.0 and math.isfinite(bounds.high)):
+        return bounds
+    low, high, reach = bounds.low, bounds.high, 1.0 - 0.5 * gap
+    while high - low > gap * high and reach > 1e-2:
+        A = low + reach * (high - low) if reach < 0.9 else max(low, reach * high)
+        found = gradient_pac(data, theta_honest, A=A, **arguments)
+        is_better = found.best_A_bounds.high < high * (1.0 - 0.25 * gap)
+        low, high = max(low, found.best_A_bounds.low), min(high, found.best_A_bounds.high)
+        if found.holds is None and not is_better:
+            reach = min(0.5, 0.5 * reach)
+    return Bounds(low, high)
 
 
 # ------------------------------------------------------------------------------------------------------- least squares
@@ -300,7 +342,7 @@ def _decide_least_squares(event: PacEvent) -> PacVerdict:
     radius, threshold = bounds_of(event.radius()), bounds_of(event.threshold())
     H, p, error_H, error_p = float_model(event)
     norm = norm_bounds(p, error_p)
-    is_representable = math.isfinite(norm.high) and math.isfinite(float(np.sum(np.abs(H))))
+    is_representable = math.isfinite(norm.high) and math.isfinite(float(np.linalg.norm(H)) * p.size)
     if not is_representable:
         H, p = _scaled_model(event)
         error_H = error_p = math.inf
@@ -369,7 +411,6 @@ def float_model(event: PacEvent) -> tuple[Array, Array, float, float]:
     n, d = Q.shape
     H, p = 2.0 * nu * np.eye(d), 2.0 * nu * theta
     squares = moments = fit = 0.0
-    # An overflow becomes infinite or NaN, which no comparison accepts: exact arithmetic takes over.
     with np.errstate(over="ignore", invalid="ignore"):
         size_theta = float(np.linalg.norm(theta))
         for start in range(0, n, _BLOCK):
@@ -539,9 +580,11 @@ def verdict(
 ) -> PacVerdict:
     """Return the verdict with bounds of the largest A; ``fits`` says whether ‖p‖ <= b."""
     bounds = _best_A(event, holds, certificate, fits)
+    # An offset below the resolution of θ† leaves no float64 vector θ to show; the offset itself is kept.
+    witness = None if offset is None or np.array_equal(event.theta + offset, event.theta) else event.theta + offset
     return PacVerdict(
         holds=holds,
-        witness=None if offset is None else frozen(event.theta + offset),
+        witness=None if witness is None else frozen(witness),
         offset=None if offset is None else frozen(np.array(offset)),
         best_A=bounds.low,
         best_A_bounds=bounds,

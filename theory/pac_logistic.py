@@ -65,6 +65,8 @@ _THIRD_CONSTANT, _THIRD_SLOPE = 3.0 / (6.0 * math.sqrt(3.0)), 0.125
 #: Work that branch and bound may take by default, in multiplications (some seconds).
 DEFAULT_WORK = 4e9
 _LARGEST_DEFAULT = 100_000
+#: Branch and bound keeps the products of the entries of each query: at most this many numbers.
+LARGEST_PRODUCTS = 25_000_000
 _FUNCTION_ERROR = 40.0 * UNIT
 
 
@@ -111,7 +113,10 @@ class Model:
         for start in range(0, n, _BLOCK):
             p = p + Q[start : start + _BLOCK].T @ slopes[start : start + _BLOCK]
         terms = min(n, _BLOCK) + math.ceil(n / _BLOCK) + 8
-        error_p = float(np.sum(lengths * (0.25 * margin_error + _FUNCTION_ERROR))) + gamma(terms) * (
+        # σ' is at most 1/4, and at most e^{-|m|}.
+        steepest = np.minimum(0.25, np.exp(-np.maximum(0.0, np.abs(m) - margin_error)))
+        slope_error = np.minimum(1.0, steepest * margin_error) + _FUNCTION_ERROR
+        error_p = float(np.sum(lengths * slope_error)) + gamma(terms) * (
             float(np.sum(lengths)) + 2.0 * event.nu * float(np.linalg.norm(theta))
         )
         return cls(Q, m, lengths, margin_error, p, 1.01 * error_p, event.nu, event.slope, bounds_of(event.radius()))
@@ -139,7 +144,9 @@ class Model:
         terms = np.abs(x) * (0.5 * x_error + np.minimum(0.25, 0.1 * np.abs(x)) * self.margin_error)
         total = float(np.sum(terms + _FUNCTION_ERROR * delta)) + gamma(self.n_data + 4) * float(np.sum(delta))
         return 1.01 * (
-            total + self.error_p * t + gamma(self.p.size + 8) * (float(np.linalg.norm(self.p)) * t + 2 * self.nu * t * t)
+            total
+            + self.error_p * t
+            + gamma(self.p.size + 8) * (float(np.linalg.norm(self.p)) * t + 2 * self.nu * t * t)
         )
 
     def weights(self, shrink: float) -> Array:
@@ -215,7 +222,7 @@ def _decide(event: PacEvent, model: Model, max_cells: int, gap: float) -> PacVer
     norm, threshold = norm_bounds(model.p, model.error_p), bounds_of(event.threshold())
     fits = compare(norm, model.radius)
     if fits is None:
-        fits = _exact_gradient_test(event, model)
+        fits = _exact_gradient_test(event)
     W, error_W = model.minorant(1.0)
     minimum = minimize_on_sphere(W + 2.0 * model.nu * np.eye(model.p.size), model.p)
     low = minimum.low - error_W - model.error_p - gamma(8) * 2.0 * model.nu
@@ -235,7 +242,9 @@ def _decide(event: PacEvent, model: Model, max_cells: int, gap: float) -> PacVer
         return verdict(event, None, certificate, "‖∇L(θ†)‖ is within the rounding error of Bℐ^α", fits=None)
     known = certificate.sphere_minimum.high + model.radius.high - model.slope
     if known <= gap * model.slope:
-        return verdict(event, None, certificate, f"the largest A exceeds A by less than {gap:g} A, if at all", fits=True)
+        return verdict(
+            event, None, certificate, f"the largest A exceeds A by less than {gap:g} A, if at all", fits=True
+        )
     return _branch_and_bound(event, model, certificate, z, max_cells)
 
 
@@ -247,12 +256,10 @@ def _sphere_high(model: Model, z: Array) -> float:
     return left / scale * (1.0 + gamma(8)) + gamma(8) * model.radius.high - model.radius.low
 
 
-def _exact_gradient_test(event: PacEvent, model: Model) -> bool | None:
+def _exact_gradient_test(event: PacEvent) -> bool | None:
     """Decide ‖p‖ <= b exactly where p is rational: all margins are zero, so σ(m_i) = 1/2."""
-    if not is_small(event) or np.any(event.theta):
-        # With θ† ≠ 0 a computed margin of 0 can be a rounded one; take only queries with exactly no margin.
-        if not is_small(event) or not _has_zero_margins(event):
-            return None
+    if not is_small(event) or not _has_zero_margins(event):
+        return None
     p = [2 * Fraction(event.nu) * Fraction(float(x)) for x in event.theta]
     for row, label in zip(event.Q, event.labels, strict=True):
         p = [x - Fraction(float(label)) * Fraction(float(q)) / 2 for x, q in zip(p, row, strict=True)]
@@ -263,8 +270,9 @@ def _exact_gradient_test(event: PacEvent, model: Model) -> bool | None:
 
 
 def _has_zero_margins(event: PacEvent) -> bool:
-    if event.n_data == 0:
+    if event.n_data == 0 or not np.any(event.theta):
         return True
+    # A computed margin of 0 can be a rounded one; these are exact.
     Q, _ = rational.integers(event.Q)
     theta, _ = rational.integers(event.theta)
     return not np.any(Q.dot(theta) != 0)
@@ -276,7 +284,7 @@ def _steep_offset(model: Model) -> Array | None:
     if length == 0.0:
         return None
     best: tuple[float, Array] | None = None
-    for k in range(0, 200):
+    for k in range(200):
         z = -model.p / length * 2.0**-k
         slack = _slack(model, z)
         if slack.high < 0:
@@ -348,12 +356,15 @@ def _descend(model: Model, z: Array, max_steps: int = 30) -> Array:
 
 
 def _proved_radius(model: Model) -> float:
-    """Return a τ such that the convex minorant proves F >= 0 for ‖z‖ <= τ; 0 if none was found."""
+    """Return a τ such that the convex minorant proves F >= 0 for ‖z‖ <= τ, given ‖p‖ <= b; 0 if none was found."""
     for k in range(1, 16):
         tau = 2.0**-k
         W, error = model.minorant(tau)
         low = minimize_on_sphere(tau * (W + 2.0 * model.nu * np.eye(model.p.size)), model.p).low
-        if low - tau * error - model.error_p - gamma(8) * model.nu >= tau * model.slope * (1 + gamma(4)) - model.radius.low:
+        if (
+            low - tau * error - model.error_p - gamma(8) * model.nu
+            >= tau * model.slope * (1 + gamma(4)) - model.radius.low
+        ):
             return tau
     return 0.0
 
@@ -362,6 +373,8 @@ def _branch_and_bound(
     event: PacEvent, model: Model, certificate: PacCertificate, best: Array, max_cells: int
 ) -> PacVerdict:
     d = model.p.size
+    if model.n_data * d * (d + 1) // 2 > LARGEST_PRODUCTS:
+        return verdict(event, None, certificate, "too large for branch and bound", fits=True)
     tau = _proved_radius(model) if max_cells else 0.0
     if tau == 0.0:
         return verdict(event, None, certificate, "no ball around θ† was proved", fits=True)
@@ -384,7 +397,9 @@ def _branch_and_bound(
             if _slack(model, best).high < 0:
                 high = Bounds(certificate.sphere_minimum.low, _sphere_high(model, best))
                 found = replace(certificate, kind="branch and bound", sphere_minimum=high, cells=used)
-                return verdict(event, False, found, "a θ found by branch and bound violates the inequality", best, fits=True)
+                return verdict(
+                    event, False, found, "a θ found by branch and bound violates the inequality", best, fits=True
+                )
         for low, centre, half in zip(lows, centres, halves, strict=True):
             if not low >= 0.0:
                 serial += 1
@@ -455,7 +470,11 @@ class _CellBounds:
         g = gradient + 2.0 * eta[:, None] * centres
         start = value + eta * (c * c - 1.0)
         low = start + _ball_minimum(K, g, R)
-        size = np.abs(centres) @ np.abs(model.p) + total + (model.radius.high + 2 * abs(quadratic) + 2 * eta) * (1 + c) ** 2
+        size = (
+            np.abs(centres) @ np.abs(model.p)
+            + total
+            + (model.radius.high + 2 * abs(quadratic) + 2 * eta) * (1 + c) ** 2
+        )
         pull = np.linalg.norm(g, axis=1) + np.abs(x) @ model.lengths + model.radius.high
         bow = np.abs(K).sum(axis=(1, 2)) + np.abs(second) @ model.lengths**2
         rounding = gamma(model.n_data + 40 * d + 64)

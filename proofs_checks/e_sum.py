@@ -1,0 +1,80 @@
+"""Appendix E: the sum over data against the expectation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import sympy as sp
+
+from proofs_checks.registry import Erratum, Evidence, Tally, at_most, check
+from proofs_checks.search import vanishes
+
+
+@check(
+    "claim_sum_beats_expectation",
+    method="symbolic",
+    in_words="more than two data and one dimension",
+    printed={"power": 1},
+    falsehoods={"norm_not_squared": {"power": 1}, "mean_over_data": {"mean": True}},
+    errata=Erratum(
+        place="the prior in Appendix E.1",
+        repair="The prior is exp(-Σν‖θ_n‖² - ΣR), with the norm squared as in (5).",
+        survives="Yes.",
+        scan=True,
+    ),
+)
+def loss_is_the_negative_log_posterior(*, power: int = 2, mean: bool = False) -> Evidence:
+    """-log of prior times likelihood is ν‖θ‖² + Σ(Qᵀθ-A)²/2 up to a constant, for Gaussian answers of unit variance.
+
+    The logistic loss is -log σ(AQᵀθ) by definition, so the same holds with labels.  The mean over the data is not of
+    this form.
+    """
+    tally = Tally()
+    nu, theta, q1, q2, a1, a2 = sp.symbols("nu theta q1 q2 A1 A2", real=True)
+    prior = sp.exp(-nu * sp.Abs(theta) ** power)
+    likelihood = sp.prod([sp.exp(-((q * theta - a) ** 2) / 2) / sp.sqrt(2 * sp.pi) for q, a in ((q1, a1), (q2, a2))])
+    data = ((q1 * theta - a1) ** 2 + (q2 * theta - a2) ** 2) / 2
+    loss = nu * theta**2 + data / (2 if mean else 1)
+    posterior = -sp.expand_log(sp.log(prior), force=True) - sum(
+        sp.expand_log(sp.log(factor), force=True) for factor in likelihood.args
+    )
+    gap = sp.expand(posterior - loss - sp.log(2 * sp.pi))
+    if power == 2 and not mean:
+        tally.step(vanishes(sp.diff(gap, theta).subs(sp.Abs(theta), theta)), "the difference does not depend on θ")
+    for t, n in product([2, -3], [sp.Rational(1, 2), 1]):
+        values = {theta: t, nu: n, q1: 1, q2: 2, a1: 1, a2: 0}
+        at, at_zero = gap.subs(values), gap.subs({**values, theta: 0})
+        tally.claim(
+            bool(sp.simplify(at - at_zero) == 0),
+            "posterior - loss is the same at θ and at 0",
+            theta=t,
+            nu=n,
+            difference=sp.simplify(at - at_zero),
+        )
+    return tally.evidence()
+
+
+@check(
+    "c20_expectation_fails",
+    method="certified",
+    in_words="that another user can hold the global model at ρ (with enough data of its own)",
+    falsehoods={"sums_fail_too": {"mean": False}, "half_as_far_again": {"floor": Fraction(10)}},
+    strengthen=lambda excess: {"floor": Fraction(20, 3) * (1 + excess)},
+)
+def averaged_losses_do_not_recover(*, mean: bool = True, floor: Fraction = Fraction(20, 3)) -> Evidence:
+    """With averaged losses the honest model stays at a fixed distance from θ†, however many data: local PAC* fails.
+
+    Instance, exact: d = 1, ℓ2², ν = 0, ρ = 10; the honest user answers I queries 1 with θ† = 0, without noise.
+    Averaged: θ* = 2λρ/(1+2λ) ≥ 20/3 for λ ≥ 1, whatever I; summed: θ* = 2λρ/(I+2λ), which tends to 0.
+    """
+    tally = Tally()
+    size, lam, rho = sp.symbols("I lambda rho", positive=True)
+    theta = sp.Symbol("theta")
+    loss = theta**2 / 2 * (1 if mean else size) + lam * (rho - theta) ** 2
+    best = sp.solve(sp.diff(loss, theta), theta)[0]
+    tally.step(vanishes(sp.diff(best, size)), "θ* does not depend on the number of data")
+    for count, lam_value in product([1, 10, 10**6], [1, 5]):
+        value = Fraction(str(best.subs({size: count, lam: lam_value, rho: 10})))
+        tally.claim(at_most(floor, value), "|θ*-θ†| stays at least 20/3", I=count, lam=lam_value, theta=value)
+    return tally.evidence()

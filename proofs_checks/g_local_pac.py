@@ -1,0 +1,294 @@
+r"""Appendix G: gradient-PAC* implies local PAC*.
+
+Numbers of data are fourth powers, so that :math:`I^{3/4}` is an integer and everything is exact.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import sympy as sp
+
+from proofs_checks.exact import LinearProblem, LinearUser, add, dot, vector
+from proofs_checks.registry import Erratum, Evidence, Tally, at_most, check, less
+from proofs_checks.search import vanishes
+
+R, A, B, E = sp.symbols("r A B E", positive=True)
+
+
+@check(
+    "lem29_local_models_bounded",
+    part="proof_157",
+    method="symbolic",
+    equations=(152, 153, 154, 155, 156, 157, 158, 159),
+    falsehoods={
+        "nine_tenths": {"kept": Fraction(9, 10)},
+        "radius_one_half": {"radius": Fraction(1, 2)},
+        "threshold_two": {"threshold": 2},
+    },
+    strengthen=lambda excess: {"kept": Fraction(3, 4) * (1 + excess)},
+)
+def growth_beyond_two(*, kept: Fraction = Fraction(1, 2), radius: Fraction | int = 2, threshold: int = 4) -> Evidence:
+    """L_h(θ)-L_h(θ†) ≥ (AI/2 - BI^α)r for r ≥ 2 (3/4 would do for 1/2), and AI - 2BI^α > AI/2 ≥ L⁰ for I > I_1.
+
+    Proof.  ∫_0^1 min(1, tr) dt = 1 - 1/(2r) for r ≥ 1.  And I^{1-α} > 4B/A gives 2BI^α < AI/2.
+    """
+    tally = Tally()
+    t, s = sp.symbols("t s", positive=True)
+    integral = sp.integrate(R * t, (t, 0, 1 / R)) + sp.integrate(1, (t, 1 / R, 1))
+    tally.step(vanishes(integral - (1 - 1 / (2 * R))), "the integral is 1-1/(2r)")
+    if kept == Fraction(1, 2) and radius == 2:
+        tally.step(
+            vanishes((1 - 1 / (2 * (2 + s))) - sp.Rational(1, 2) - (1 + s) / (2 * (2 + s))), "it exceeds 1/2 for r >= 2"
+        )
+    for r in [Fraction(radius), radius + Fraction(1, 2), Fraction(50)]:
+        value = 1 - 1 / (2 * r) if r >= 1 else r / 2
+        tally.claim(at_most(kept, value), "∫ min(1, tr) dt >= kept", r=r, integral=value)
+    for a, b, root in product([Fraction(1, 3), Fraction(2)], [Fraction(1, 2), Fraction(3)], range(2, 60)):
+        if not root > threshold * b / a:
+            tally.skip()
+            continue
+        size, power = Fraction(root**4), Fraction(root**3)
+        tally.claim(less(a * size / 2, a * size - 2 * b * power), "AI-2BI^α > AI/2, α = 3/4", A=a, B=b, I=size)
+    return tally.evidence()
+
+
+def _extremal(x: Fraction, a: Fraction, b: Fraction, root: int) -> Fraction:
+    """L(θ†+x)-L(θ†) for the convex loss with L' = AI·clip(x, -1, 1) - BI^α, which meets the event with equality for x
+    > 0.
+    """
+    size, power = Fraction(root**4), Fraction(root**3)
+    huber = x * x / 2 if abs(x) <= 1 else abs(x) - Fraction(1, 2)
+    return a * size * huber - b * power * x
+
+
+@check(
+    "lem29_local_models_bounded",
+    part="proof_160",
+    method="certified",
+    equations=(160,),
+    printed={"others_count": False},
+    falsehoods={"others_ignored": {"others_count": False}},
+    errata=Erratum(
+        place="(160) and I_1",
+        repair="The losses of the other honest users may fall below their values at the preferred models, by up to "
+        "B²I^{2α-1}/(2A) each; so "
+        "take I with AI - 2BI^α > L⁰ + (|H|-1)B²I^{2α-1}/(2A), which holds for large I as 2α-1 < 1.",
+        survives="Yes: the lemma says only that I is large enough.",
+    ),
+)
+def far_model_costs_more(*, others_count: bool = True) -> Evidence:
+    """If one honest model is farther than 2, the loss exceeds that of the preferred models, for I beyond the threshold.
+
+    Instances: |H| users with the extremal convex loss (L' = AI·clip(x) - BI^α), α = 3/4, preferred models 0, ℓ2² with
+    λ = 10⁻⁶, no other users, so L⁰ = 0; one model at 2.01, the others at their best.
+    """
+    tally = Tally()
+    a = b = Fraction(1)
+    for users, root in product([1, 2, 10, 80, 1000], range(5, 40)):
+        size = Fraction(root**4)
+        lowest = b**2 * root**2 / (2 * a)
+        gain = a * size - 2 * b * Fraction(root**3)
+        if not (root > 4 * b / a and (not others_count or gain > (users - 1) * lowest)):
+            tally.skip()
+            continue
+        best = b * Fraction(root**3) / (a * size)
+        far = Fraction(201, 100)
+        change = _extremal(far, a, b, root) + (users - 1) * _extremal(best, a, b, root)
+        change += Fraction(1, 10**6) * (far**2 + (users - 1) * best**2)
+        tally.claim(less(0, change), "Loss(ρ=0, θ) > Loss(0, θ†)", users=users, I=size, change=float(change))
+        if tally.has_witness:
+            break
+    return tally.evidence()
+
+
+@check(
+    "lem29_local_models_bounded",
+    method="certified",
+    in_words="that the event has probability tending to 1, and every dimension (a loss restricted to the segment is "
+    "one-dimensional)",
+    falsehoods={"others_ignored": {"others_count": False}, "radius_one_half": {"radius": Fraction(1, 2)}},
+)
+def models_stay_within_two(*, others_count: bool = True, radius: Fraction | int = 2) -> Evidence:
+    """Beyond the repaired threshold no honest model of a global minimum is farther than 2: any such point costs more
+    than θ†.
+
+    Proof.  (157) for the far user, -B²I^{2α-1}/(2A) at most for each other (the least value of AIr²/2-BI^αr), R ≥ 0.
+    """
+    tally = Tally()
+    a = b = Fraction(1)
+    tally.step(
+        vanishes(sp.solve(sp.diff(A * R**2 / 2 - B * R, R), R)[0] - B / A), "AIr²/2-BI^αr is least at r = BI^α/(AI)"
+    )
+    for users, root in product([1, 3, 80], range(5, 30)):
+        size, power = Fraction(root**4), Fraction(root**3)
+        lowest = b**2 * root**2 / (2 * a)
+        enough = a * size - 2 * b * power > (users - 1) * lowest
+        if others_count and not enough:
+            tally.skip()
+            continue
+        for far in [radius + Fraction(1, 100), Fraction(5)]:
+            change = _extremal(far, a, b, root) - (users - 1) * lowest
+            if radius < 2:
+                change = _extremal(Fraction(1, 5), a, b, root) - (users - 1) * lowest
+            tally.claim(
+                less(0, change), "the far point costs more", users=users, I=size, distance=far, change=float(change)
+            )
+    return tally.evidence()
+
+
+@check(
+    "lem30_global_model_bounded",
+    part="proof_constant",
+    method="certified",
+    printed={"own_terms": False},
+    falsehoods={"l0_plus_one": {"own_terms": False}},
+    errata=Erratum(
+        place="the constant D in the proof of Lemma 30",
+        repair="Compare with the point (0, θ_H*, 0) instead of (0, θ_H†, 0): R(ρ*, θ*_h) ≤ Σ_h R(0, θ_h*) + "
+        "Σ_{n∉H}(L_n(0)+R(0, 0)), which is bounded "
+        "for θ_h* within 2 of θ_h†. L⁰+1 is not a bound, because the data terms of honest users may be smaller at θ* "
+        "than at θ†.",
+        survives="Yes, with the other constant, for nonnegative continuous R.",
+    ),
+)
+def bound_on_the_regularizer(*, own_terms: bool = True) -> Evidence:
+    """R(ρ*, θ*_h) ≤ Σ_h R(0, θ_h*) + Σ_{n∉H}(L_n(0, D_n)+R(0, 0)); exact on least squares with ℓ2²."""
+    tally = Tally()
+    for answers, lam, outsider in product(
+        [(190, -190), (150, 150), (0, 190)], [Fraction(1), Fraction(5)], [None, Fraction(30)]
+    ):
+        users = [LinearUser([vector([100])], vector([a])) for a in answers]
+        if outsider is not None:
+            users.append(LinearUser([vector([1])], vector([outsider])))
+        problem = LinearProblem(tuple(users), lam, Fraction(1, 100), 1)
+        found = problem.minimum()
+        if found is None or any(abs(theta[0]) > 2 for theta in found[1][:2]):
+            tally.skip()
+            continue
+        rho, thetas = found
+        cost = Fraction(0) if outsider is None else outsider**2 / 2
+        # L⁰ = Loss(0, (θ_H† = 0, 0), (∅, D)) is the cost of the outsiders alone.
+        bound = sum((lam * theta[0] ** 2 for theta in thetas[:2]), cost) if own_terms else cost + 1
+        for theta in thetas[:2]:
+            tally.claim(
+                at_most(lam * (rho[0] - theta[0]) ** 2, bound),
+                "R(ρ*, θ*) within the bound, preferred models 0",
+                answers=answers,
+                lam=lam,
+                outsider=outsider,
+                rho=rho[0],
+                theta=theta[0],
+            )
+    return tally.evidence()
+
+
+@check(
+    "lem30_global_model_bounded",
+    method="class",
+    falsehoods={"l0_plus_one": {"own_terms": False}},
+)
+def global_model_is_bounded(*, own_terms: bool = True) -> Evidence:
+    """ρ* lies within D+2 of θ_h'†, where R ≥ c beyond distance D and c bounds Σ_h R(0, θ_h) + Σ_{n∉H}(L_n(0)+R(0, 0))
+    over ‖θ_h-θ_h†‖ ≤ 2.
+
+    Proof.  Loss(ρ*, θ*) ≤ Loss(0, (θ_H*, 0_{-H})).  The data terms of H are the same on both sides and cancel; what
+    remains on the left is nonnegative and contains R(ρ*, θ*_h').  The bound does not depend on the number of data of H.
+    """
+    tally = Tally()
+    mine, pulls, rest, zero_pulls, zero_rest, one = sp.symbols("L_H R_H X R0_H X0 R_h", nonnegative=True)
+    optimal, competitor = mine + pulls + rest, mine + zero_pulls + zero_rest
+    slack = (competitor - optimal) + (pulls - one) + rest
+    tally.step(
+        vanishes((zero_pulls + zero_rest - one) - slack), "bound - R(ρ*, θ*_h) is a sum of three nonnegative terms"
+    )
+    inner = bound_on_the_regularizer(own_terms=own_terms)
+    for witness in inner.refuted:
+        tally.claim(False, witness.finding, **witness.instance)
+    for _ in range(inner.decided):
+        tally.claim(True, "instances")
+    return tally.evidence()
+
+
+@check(
+    "lem5_local_pac",
+    part="proof_168",
+    method="symbolic",
+    equations=(161, 162, 163, 164, 165, 166, 167, 168),
+    falsehoods={"half_of_i2": {"share": 1}, "half_the_radius": {"factor": Fraction(1, 2)}},
+    strengthen=lambda excess: {"factor": 1 - excess},
+)
+def distance_from_the_preferred_model(*, share: int = 2, factor: Fraction | int = 1) -> Evidence:
+    """0 ≥ AI·min(r, r²) - (BI^α+E)r and I > I_2 give r < 1 and r ≤ (BI^α+E)/(AI).
+
+    Proof.  For r ≥ 1 it would say AI ≤ BI^α+E, but I > I_2 makes each term less than AI/2.  For r < 1 divide by AIr.
+    """
+    tally = Tally()
+    size, power = sp.symbols("I P", positive=True)
+    if share == 2 and factor == 1:
+        s1, s2 = sp.symbols("s1 s2", positive=True)
+        gap = (size * A) - (size * A / 2 - s1) - (size * A / 2 - s2)
+        tally.step(vanishes(gap - s1 - s2), "AI - BI^α - E = s1+s2 > 0 with BI^α = AI/2-s1, E = AI/2-s2")
+        edge = (B * power + E) / (A * size)
+        tally.step(vanishes(A * size * edge**2 - (B * power + E) * edge), "equality at r = (BI^α+E)/(AI)")
+    for a, b, e, root in product(
+        [Fraction(1, 2), Fraction(2)], [Fraction(1, 3), Fraction(2)], [Fraction(1), Fraction(100)], range(1, 30)
+    ):
+        if not (root**4 > share * e / a and root > share * b / a):
+            tally.skip()
+            continue
+        size_value, power_value = Fraction(root**4), Fraction(root**3)
+        radius = (b * power_value + e) / (a * size_value)
+        # The largest r that the inequality allows is this radius if it is below 1, else there is no bound at all.
+        tally.claim(less(radius, 1), "no r >= 1 meets the inequality", A=a, B=b, E=e, I=size_value)
+        tally.claim(at_most(radius, factor * radius), "the largest r within (BI^α+E)/(AI)", A=a, B=b, E=e, I=size_value)
+    return tally.evidence()
+
+
+@check(
+    "lem5_local_pac",
+    method="certified",
+    in_words="compactness of the possible optima (Lemmas 29 and 30) and the probabilities, which add up to 1-δ",
+    falsehoods={"half_the_radius": {"factor": Fraction(1, 4)}, "without_the_pull": {"with_pull": False}},
+)
+def honest_user_recovers_its_model(*, factor: Fraction | int = 1, with_pull: bool = True) -> Evidence:
+    """‖θ_h*-θ_h†‖ ≤ (BI^α+E)/(AI) at the exact minimum of least squares with ℓ2², A = λ_min/2, BI^α = ‖ΣξQ‖+2ν‖θ†‖, E
+    = ‖∇R‖.
+    """
+    tally = Tally()
+    a1, p1, e1, r1 = sp.symbols("a p e r", positive=True)
+    tally.step(vanishes((a1 * r1**2 - (p1 + e1) * r1) / r1 - (a1 * r1 - p1 - e1)), "(167) divided by r")
+    for copies, honest, other, noise in product(
+        [1, 4, 100], [Fraction(1), Fraction(-3)], [Fraction(0), Fraction(50)], [Fraction(0), Fraction(1, 2)]
+    ):
+        q = [Fraction(3)] * copies
+        answers = [x * honest + noise * (1 if i % 2 else -1) + noise for i, x in enumerate(q)]
+        lam, nu = Fraction(1), Fraction(1, 10)
+        problem = LinearProblem(
+            (LinearUser([[x] for x in q], answers), LinearUser([vector([1])], vector([other]))), lam, nu, 1
+        )
+        found = problem.minimum()
+        if found is None:
+            tally.skip()
+            continue
+        rho, thetas = found
+        pull = 2 * lam * abs(add(rho, thetas[0], -1)[0])
+        lean = abs(sum((x * (y - x * honest) for x, y in zip(q, answers, strict=True)), Fraction(0))) + 2 * nu * abs(
+            honest
+        )
+        moment = dot(q, q)
+        bound = factor * (lean + (pull if with_pull else 0)) / (moment / 2)
+        distance = abs(thetas[0][0] - honest)
+        if distance >= 1:
+            tally.skip()
+            continue
+        tally.claim(
+            at_most(distance, bound),
+            "|θ*-θ†| <= (BI^α+E)/(AI)",
+            I=copies,
+            honest=honest,
+            other=other,
+            distance=float(distance),
+        )
+    return tally.evidence()

@@ -1,0 +1,556 @@
+r"""The statements of the main text whose proofs are short, and the equivalence itself.
+
+The two sides of Theorem 1 are decided independently.  *Attack*: a constant plausible report :math:`g =
+-F(\theta^\dagger)` exists exactly if :math:`F(\theta^\dagger)` lies in GRAD.  *Data*: a dataset is constructed and
+the gradient of the whole global loss is seen to vanish, in exact arithmetic; or no dataset can do it, because the
+pull of any local model is bounded.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import sympy as sp
+
+from proofs_checks.b_equivalence import PYTHAGOREAN, model_for_a_gradient_squared
+from proofs_checks.c_convergence import global_model_converges
+from proofs_checks.exact import LinearUser, add, dot
+from proofs_checks.k_single_point import exact_problems, is_minimum, joined, reported_model
+from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
+from proofs_checks.search import rationals, vanishes
+from theory import L2, LeastSquares, Problem, SmoothL2, SquaredL2, UserDataset
+
+
+@check(
+    "eq1_global_loss",
+    method="certified",
+    equations=(1,),
+    falsehoods={"mean_over_users": {"mean": True}, "pull_of_one_user": {"pulls": 1}},
+)
+def global_loss_is_a_sum(*, mean: bool = False, pulls: int = 3) -> Evidence:
+    """`Problem.value` is Σ L_n + Σ R, on dyadic numbers, where floats are exact."""
+    tally = Tally()
+    users = [UserDataset([[1.0]], [2.0]), UserDataset([[0.5], [2.0]], [1.0, -1.0]), UserDataset.empty(1)]
+    problem = Problem(users, LeastSquares(), SquaredL2(0.5), 0.25)
+    rho, thetas = np.array([1.5]), np.array([[2.0], [-1.0], [0.5]])
+    expected = Fraction(0)
+    for n, (user, theta) in enumerate(zip(users, thetas[:, 0], strict=True)):
+        t = Fraction(theta)
+        expected += t**2 / 4 + sum(
+            (Fraction(q) * t - Fraction(a)) ** 2 / 2 for q, a in zip(user.Q[:, 0], user.A, strict=True)
+        )
+        expected += (Fraction(3, 2) - t) ** 2 / 2 if n < pulls else 0
+    value = Fraction(problem.value(rho, thetas))
+    tally.claim(
+        value == expected / (3 if mean else 1),
+        "Problem.value against the sum in rationals",
+        value=value,
+        expected=expected,
+    )
+    return tally.evidence()
+
+
+@check(
+    "eq5_local_loss",
+    method="certified",
+    equations=(5,),
+    falsehoods={"mean_over_data": {"mean": True}, "half_the_ridge": {"ridge": Fraction(1, 2)}},
+)
+def local_loss_is_a_sum_over_data(*, mean: bool = False, ridge: Fraction | int = 1) -> Evidence:
+    """A user alone, at ρ = θ: the loss is ν‖θ‖² + Σ(Qᵀθ-A)²/2; repeating every point doubles the data part exactly."""
+    tally = Tally()
+    q, a, theta = [1.0, 0.5, 4.0], [2.0, -1.0, 0.25], 1.5
+    for copies in (1, 2):
+        user = UserDataset(np.array([q * copies]).T, a * copies)
+        value = Fraction(
+            Problem([user], LeastSquares(), SquaredL2(1.0), 0.5).value(np.array([theta]), np.array([[theta]]))
+        )
+        data = sum((Fraction(x) * Fraction(theta) - Fraction(y)) ** 2 / 2 for x, y in zip(q, a, strict=True)) * copies
+        expected = ridge * Fraction(theta) ** 2 / 2 + data / (3 * copies if mean else 1)
+        tally.claim(
+            value == expected, "local loss against the sum in rationals", copies=copies, value=value, expected=expected
+        )
+    return tally.evidence()
+
+
+@check(
+    "def_regularization",
+    method="certified",
+    falsehoods={"gradient_without_two": {"two": 1}, "smooth_without_root": {"root": False}},
+)
+def regularizers_and_their_gradients(*, two: int = 2, root: bool = True) -> Evidence:
+    """Values and gradients of the three regularizers at distances where all roots are rational; each is least at θ =
+    ρ.
+    """
+    tally = Tally()
+    rho, zero = np.zeros(1), np.zeros(1)
+    for z, length in [(Fraction(3, 4), Fraction(5, 4))]:
+        theta = np.array([-float(z)])
+        squared, plain, smooth = SquaredL2(2.0), L2(2.0), SmoothL2(2.0)
+        tally.claim(Fraction(float(squared.gradient(rho, theta)[0])) == two * 2 * z, "gradient of ℓ2²", z=z)
+        tally.claim(Fraction(float(plain.value(rho, theta))) == 2 * z, "value of ℓ2", z=z)
+        tally.claim(
+            Fraction(float(smooth.value(rho, theta))) == 2 * (length if root else length**2), "value of smooth-ℓ2", z=z
+        )
+        for reg in (squared, plain, smooth):
+            tally.claim(
+                less(float(reg.value(rho, zero)), float(reg.value(rho, theta))), f"{reg.name} is least at θ = ρ", z=z
+            )
+    return tally.evidence()
+
+
+@check(
+    "grad_set",
+    method="symbolic",
+    falsehoods={
+        "larger_ball": {"radius": Fraction(101, 100)},
+        "smaller_ball": {"radius": Fraction(99, 100)},
+        "open_ball": {"closed": False},
+    },
+    strengthen=lambda excess: {"radius": 1 + excess},
+)
+def plausible_gradients(*, radius: Fraction | int = 1, closed: bool = True) -> Evidence:
+    """The lengths of ∇_ρR are all numbers for ℓ2², and dense in [0, λ] for smooth-ℓ2; ℓ2 has λ, and [0, λ] at its kink.
+
+    Proof.  smooth-ℓ2: λr/√(1+r²) = g has the solution r = g/√(λ²-g²) for each g < λ, and is below λ; so the closure
+    is the closed ball.
+    """
+    tally = Tally()
+    g, lam, r = sp.symbols("g lambda r", positive=True)
+    pull = lam * r / sp.sqrt(1 + r**2)
+    if radius == 1 and closed:
+        tally.step(
+            vanishes(sp.simplify((pull.subs(r, g / sp.sqrt(lam**2 - g**2))) ** 2 - g**2)),
+            "every length below λ is attained",
+        )
+        tally.step(vanishes(lam**2 - pull**2 - lam**2 / (1 + r**2)), "no length reaches λ")
+        tally.step(bool(sp.limit(pull, r, sp.oo) == lam) or None, "λ is the limit")
+    # Within the ball of the claimed radius a gradient is to be found as close as we like; beyond it none.
+    for size in [Fraction(0), Fraction(1, 2), Fraction(1) - Fraction(1, 10**6), Fraction(1), radius * Fraction(1)]:
+        inside = size <= radius if closed else size < radius
+        near = size <= 1  # the closure of [0, λ), λ = 1
+        tally.claim(inside == near, "in the claimed set exactly if it is a limit of gradients, λ = 1", length=size)
+    for size in [Fraction(1) + Fraction(1, 10**13), (1 + Fraction(radius)) / 2, Fraction(2)]:
+        tally.claim((size <= radius) == (size <= 1), "beyond λ nothing is plausible, λ = 1", length=size)
+    return tally.evidence()
+
+
+@check(
+    "eq6_estimate",
+    method="symbolic",
+    equations=(6,),
+    falsehoods={"other_sign": {"sign": -1}, "own_report_kept": {"own": 0}},
+)
+def estimate_is_exact(*, sign: int = 1, own: int = 1) -> Evidence:
+    """(ρ^{t-1}-ρ^t)/η_{t-1} - g_s^{t-1} is the sum of the others' reports at t-1, for every rate."""
+    tally = Tally()
+    rho, others, mine, eta = sp.symbols("rho F g eta", positive=True)
+    after = rho - eta * (others + mine)
+    tally.step(vanishes(sign * (rho - after) / eta - own * mine - others), "the update solved for the others' sum")
+    for a, b, c, d in rationals(6, 10, 4):
+        rate = abs(d) + Fraction(1, 10)
+        new = a - rate * (b + c)
+        tally.claim(sign * (a - new) / rate - own * c == b, "estimate = others' sum", rho=a, others=b, own=c, eta=rate)
+    return tally.evidence()
+
+
+def _clip(x: Fraction, bound: Fraction) -> Fraction:
+    return max(-bound, min(bound, x))
+
+
+@check(
+    "prop2_cga_projection",
+    method="symbolic",
+    falsehoods={
+        "no_clipping": {"clips": False},
+        "h_with_the_other_sign": {"sign": 1},
+        "scaled_to_half": {"scale": Fraction(1, 2)},
+    },
+    strengthen=lambda excess: {"scale": 1 - excess},
+)
+def attack_is_a_projection(*, clips: bool = True, sign: int = -1, scale: Fraction | int = 1) -> Evidence:
+    """Over g in GRAD, ‖ρ-η(ĝ+g)-θ†‖ is least at the projection of h = g_s^{t-1}+(ρ^t-θ†)/η-(ρ^{t-1}-ρ^t)/η'.
+
+    Proof.  ρ-η(ĝ+g)-θ† = η(h-g) with h = (ρ-θ†)/η-ĝ and ĝ as in (6); and a ball's projection is h·min(1, λ/‖h‖): with
+    ‖h‖ > λ, ‖h-g‖ ≥ ‖h‖-λ for every g in the ball.
+    """
+    tally = Tally()
+    rho, before, target, mine, eta, eta0, g = sp.symbols("rho rho0 target g0 eta eta0 g", positive=True)
+    estimate = (before - rho) / eta0 - mine
+    h = mine + (rho - target) / eta + sign * (before - rho) / eta0
+    tally.step(vanishes(rho - eta * (estimate + g) - target - eta * (h - g)), "the objective is η‖h-g‖")
+    for a, b, c, d in rationals(7, 12, 4):
+        lam, rate = Fraction(1), Fraction(1, 2)
+        direction = c + (a - b) / rate + sign * (d - a) / rate
+        report = _clip(direction, lam * scale) if clips else direction
+        guess = (d - a) / rate - c
+
+        def cost(
+            x: Fraction, a: Fraction = a, b: Fraction = b, guess: Fraction = guess, rate: Fraction = rate
+        ) -> Fraction:
+            return abs(a - rate * (guess + x) - b)
+
+        best = min(cost(Fraction(k, 20)) for k in range(-20, 21))
+        tally.claim(
+            both(at_most(abs(report), lam), at_most(cost(report), best)),
+            "plausible, and no worse than any report on a grid, d = 1, λ = 1",
+            rho=a,
+            target=b,
+            last=c,
+            before=d,
+            report=report,
+        )
+    return tally.evidence()
+
+
+@check(
+    "eq7_counter_gradient",
+    method="certified",
+    equations=(7,),
+    falsehoods={"towards_the_origin": {"to_target": False}},
+)
+def counter_gradient_aims_at_the_target(*, to_target: bool = True) -> Evidence:
+    """If the others repeat their last reports, an unbounded attack lands on the target in one round.  (As printed the
+    target is θ_s^t: the dagger was lost.)
+    """
+    tally = Tally()
+    for rho, others, target, eta in rationals(8, 10, 4):
+        if eta <= 0:
+            tally.skip()
+            continue
+        report = (rho - (target if to_target else 0)) / eta - others
+        tally.claim(
+            rho - eta * (others + report) == target, "ρ^{t+1} = θ†", rho=rho, others=others, target=target, eta=eta
+        )
+    return tally.evidence()
+
+
+@check(
+    "prop3_partial_honesty",
+    method="symbolic",
+    falsehoods={"half_the_length": {"length": Fraction(1, 2)}, "away_from_the_target": {"sign": -1}},
+    strengthen=lambda excess: {"length": 1 - excess},
+)
+def limit_report_points_at_the_target(*, length: Fraction | int = 1, sign: int = 1) -> Evidence:
+    """P(g+v/η) = g with v = ρ∞-θ† ≠ 0 holds exactly for g = λv/‖v‖.
+
+    Proof.  If ‖g+v/η‖ ≤ λ the projection is g+v/η ≠ g.  Else g = (g+v/η)s with 0 < s < 1 and ‖g‖ = λ, so g(1-s) =
+    sv/η: g is a positive multiple of v, of length λ.
+    """
+    tally = Tally()
+    lam, v, eta = sp.symbols("lambda v eta", positive=True)
+    g = sign * sp.Rational(length) * lam
+    moved = g + v / eta
+    if sign == 1 and length == 1:
+        tally.step(vanishes(moved * lam / moved - lam), "λ·h/‖h‖ = λ for h = λ+v/η > 0")
+        tally.step(bool((moved - lam).is_positive) or None, "‖h‖ > λ, so the projection scales")
+    for value, rate, sense in product([Fraction(1, 1000), Fraction(5)], [Fraction(1, 10), Fraction(3)], (1, -1)):
+        report = sign * sense * length * Fraction(2)
+        tally.claim(
+            _clip(report + sense * value / rate, Fraction(2)) == report,
+            "P(g+v/η) = g, λ = 2, d = 1",
+            v=sense * value,
+            eta=rate,
+            g=report,
+        )
+        others = [Fraction(k, 4) for k in range(-8, 9) if Fraction(k, 4) != sense * 2]
+        if length == 1 and sign == 1:
+            fixed = [x for x in others if _clip(x + sense * value / rate, Fraction(2)) == x]
+            tally.claim(not fixed, "no other report is fixed", v=sense * value, eta=rate, fixed=fixed)
+    return tally.evidence()
+
+
+@check(
+    "prop1_convergence",
+    method="certified",
+    in_words="Lemma 15",
+    printed={"interior": False, "nu": 0},
+    falsehoods={
+        "nu_zero": {"nu": 0},
+        "limit_on_the_boundary": {"interior": False},
+        "step_beyond_two_over_l": {"reach": Fraction(5, 2)},
+    },
+    errata=Erratum(
+        place="Proposition 1",
+        repair="Suppose ν > 0 in the local losses (with L_n = 0 nothing holds ρ), and for smooth-ℓ2 with N = 2 that "
+        "the limit gradient is inside the "
+        "ball: ‖g∞‖ < λ.",
+        survives="Yes in the setting of section 4 (ν > 0) with at least two honest users, or with ℓ2². An attacker on "
+        "the boundary of GRAD against one "
+        "honest user makes ρ run to infinity.",
+    ),
+)
+def global_model_converges_with_the_reports(
+    *, interior: bool = True, nu: int = 1, reach: Fraction | int = 1
+) -> Evidence:
+    """Proposition 1 as Lemma 15, whose witnesses are its own: L_n = 0 (convex and smooth) with a constant report; N =
+    2 on the boundary.
+    """
+    return global_model_converges(interior=interior, nu=nu, reach=reach)
+
+
+@check(
+    "claim_model_is_gradient_attack",
+    method="certified",
+    in_words="convergence of gradient descent on a smooth strongly convex loss",
+    falsehoods={"step_too_long": {"reach": Fraction(5, 2)}, "report_of_another_model": {"shift": 1}},
+)
+def model_attack_is_a_converging_gradient_attack(*, reach: Fraction | int = 1, shift: int = 0) -> Evidence:
+    """Reporting 2λ(ρ^t-θ♠) is a converging gradient attack whose limit is the minimum of the modified loss.
+
+    Instances, exact: ℓ2², k users without data; F(ρ) = 2kλνρ/(λ+ν), so the minimum is where F(ρ)+2λ(ρ-θ♠) = 0.
+    """
+    tally = Tally()
+    for lam, nu, k, model in product(
+        [Fraction(1), Fraction(1, 5)], [Fraction(1), Fraction(3)], [1, 4], [Fraction(5), Fraction(-2)]
+    ):
+        slope = 2 * k * lam * nu / (lam + nu)
+        eta = reach / (slope + 2 * lam)
+        rho = Fraction(1)
+        for _ in range(60):
+            rho -= eta * (slope * rho + 2 * lam * (rho - model - shift))
+        limit = 2 * lam * model / (slope + 2 * lam)
+        tally.claim(
+            less(abs(rho - limit), Fraction(1, 10**6)),
+            "ρ^60 against the minimum of the modified loss",
+            lam=lam,
+            nu=nu,
+            others=k,
+            model=model,
+            rho=float(rho),
+        )
+    return tally.evidence()
+
+
+@check(
+    "claim_average_local_models",
+    method="symbolic",
+    falsehoods={"other_sign": {"sign": 1}, "all_users": {"count": 0}},
+)
+def mean_of_the_local_models(*, sign: int = -1, count: int = 1) -> Evidence:
+    """The mean of the others' models is ρ - ĝ/(2λ(N-1)), as g_n = 2λ(ρ-θ_n)."""
+    tally = Tally()
+    rho, lam = sp.symbols("rho lambda", positive=True)
+    n, total = sp.symbols("n S", positive=True)  # n = N-1 others, whose models add up to S
+    reports = 2 * lam * (n * rho - total)
+    tally.step(vanishes(total / n - (rho + sign * reports / (2 * lam * (n + 1 - count)))), "for every number of users")
+    for others in (1, 2, 5):
+        models = [Fraction(k) for k in range(others)]
+        summed = sum((4 * (3 - theta) for theta in models), Fraction(0))
+        predicted = 3 + sign * summed / (4 * (others + 1 - count))
+        mean = sum(models, Fraction(0)) / others
+        tally.claim(
+            mean == predicted, "mean model at ρ = 3, λ = 2, θ_n = n", others=others, mean=mean, predicted=predicted
+        )
+    return tally.evidence()
+
+
+# ---- Theorem 1 --------------------------------------------------------------------------------------------------
+
+
+@check(
+    "thm1_equivalence",
+    part="squared_l2",
+    method="certified",
+    in_words="learners other than least squares, for which a dataset only comes within ε (Lemma 14)",
+    falsehoods={
+        "equivalence_fails_for_some_target": {"agree": False},
+        "dataset_without_nu": {"of_nu": 0},
+        "weaker_attack": {"attack_share": Fraction(1, 2)},
+    },
+)
+def equivalence_for_squared_l2(*, agree: bool = True, of_nu: int = 2, attack_share: Fraction | int = 1) -> Evidence:
+    """ℓ2²: every target is reached by a converging gradient attack, and by one data point, exactly.
+
+    Attack: the constant report -F(θ†), under which gradient descent on a strongly convex quadratic has the fixed
+    point θ† alone. Data: Theorem 5, with the joint minimum solved for in rationals.
+    """
+    tally = Tally()
+    for problem, target in exact_problems():
+        g, theta = reported_model(problem, target)
+        fixed = add(g, g, -attack_share)
+        attack = all(x == 0 for x in fixed)
+        w = add(g, theta, of_nu * problem.nu)
+        data = is_minimum(joined(problem, LinearUser([w], [dot(w, theta) + 1])), target)
+        holds = None if data is None else (attack and data) is agree
+        tally.claim(holds, "both sides hold", target=target, lam=problem.lam, nu=problem.nu, attack=attack, data=data)
+    return tally.evidence()
+
+
+def _smooth_users(k: int, lam: Fraction, nu: Fraction, z: Fraction, root: Fraction) -> tuple[Fraction, Fraction]:
+    """k honest users without data under smooth-ℓ2: return ρ and F(ρ) at which ρ-θ_n = z, √(1+z²) = root."""
+    pull = lam * z / root
+    return z + pull / (2 * nu), k * pull
+
+
+@check(
+    "thm1_equivalence",
+    part="smooth_l2",
+    method="certified",
+    in_words="learners other than least squares, and targets with ‖F‖ = λ exactly, for which both sides hold in the "
+    "limit only",
+    falsehoods={
+        "reach_twice_lambda": {"reach": Fraction(2)},
+        "every_target": {"reach": Fraction(1000)},
+        "equivalence_fails": {"agree": False},
+        "dataset_of_squared_l2": {"smooth_report": False},
+    },
+)
+def equivalence_for_smooth_l2(*, reach: Fraction | int = 1, agree: bool = True, smooth_report: bool = True) -> Evidence:
+    """smooth-ℓ2: a target is reached by a converging attack, and by a dataset, exactly if |F(θ†)| < λ (or ≤, in the
+    limit).
+
+    Instances: d = 1, k honest users without data, targets at which every root is rational.  Data: with g = F(θ†), θ♠
+    = θ†+g/√(λ²-g²) and w = g+2νθ♠, the point (w, wθ♠+1) makes all three gradients vanish.  If |F(θ†)| > λ no local
+    model balances F, and as F increases no ρ* of any dataset is beyond the point where F = λ.
+    """
+    tally = Tally()
+    for k, lam, nu, (z, root), sign in product(
+        [1, 2, 3], [Fraction(1), Fraction(2)], [Fraction(1, 2), Fraction(3)], PYTHAGOREAN, (1, -1)
+    ):
+        target, f = (sign * value for value in _smooth_users(k, lam, nu, z, root))
+        attack = abs(f) <= reach * lam
+        if abs(f) >= lam:
+            data = False
+        else:
+            # (λ²-f²) must be a square for exactness: with k = 1 it is, √(λ²-f²) = λ/root.
+            if k != 1:
+                tally.skip()
+                continue
+            theta = target + (f * root / lam if smooth_report else f / (2 * lam))
+            w = f + 2 * nu * theta
+            gap = target - theta
+            pull_squared = (lam * gap) ** 2 / (1 + gap**2)
+            in_rho = pull_squared == f**2 and (gap > 0) == (f < 0)
+            in_theta = (w * theta - (w * theta + 1)) * w + 2 * nu * theta + f == 0
+            data = in_rho and in_theta
+        tally.claim(
+            (attack == data) is agree,
+            "attack and data agree on whether the target is reached",
+            others=k,
+            lam=lam,
+            nu=nu,
+            target=target,
+            F=f,
+            attack=attack,
+            data=data,
+        )
+    return tally.evidence()
+
+
+@check(
+    "thm1_equivalence",
+    part="l2",
+    method="certified",
+    in_words="learners other than least squares",
+    printed={"ties": True},
+    falsehoods={
+        "reach_twice_lambda": {"reach": Fraction(2)},
+        "equivalence_fails": {"agree": False},
+        "minimum_may_be_a_set": {"ties": True},
+    },
+    errata=Erratum(
+        place="Theorem 1 for ℓ2, where the global minimum is a set",
+        repair="Suppose for ℓ2 that the minimum of the modified loss is unique (as Lemma 2 does), or let the attack "
+        "choose the first ρ.",
+        survives="Yes for ℓ2² and smooth-ℓ2, and for ℓ2 wherever the minimum is unique. Else: with one honest user "
+        "without data, ν = λ = 1, every "
+        "target beyond 1/2 is a global minimum for some data, but from ρ⁰ = 0 at a small rate no attack ever passes "
+        "1/2.",
+    ),
+)
+def equivalence_for_l2(*, reach: Fraction | int = 1, agree: bool = True, ties: bool = False) -> Evidence:
+    """ℓ2: the same with |F(θ†)| ≤ λ; the dataset makes the attacker's model θ† itself, and the kink balances F.
+
+    Instances: d = 1, k honest users with L(θ) = νθ² and no data: F(ρ) = 2kνρ where 2ν|ρ| < λ.  Data: (w, wθ†+1) with
+    w = F+2νθ†, whose gradient at θ† is -F: within the ball, so θ_s = ρ = θ† is a global minimum.
+
+    Ties: k = 1 and a target m+1 beyond m = λ/(2ν), where F = λ is flat.  Attack: from ρ⁰ = 0 with η ≤ 1/(2ν) no
+    report of the ball leads beyond m, as ρ ≤ m gives ρ-η(2νρ+g) ≤ (1-2νη)ρ + 2νη·m ≤ m.  Data: with g = λ the same
+    data point is exact.
+    """
+    tally = Tally()
+    shares = [Fraction(1, 8), Fraction(-1, 2), Fraction(9, 10)]
+    for k, lam, nu, part in product([1, 2, 5], [Fraction(1), Fraction(3)], [Fraction(1, 2), Fraction(2)], shares):
+        target = part * lam / (2 * nu)
+        f = 2 * k * nu * target
+        attack = abs(f) <= reach * lam
+        tally.claim(
+            (attack == _one_point_under_l2(target, f, lam, nu)) is agree,
+            "attack and data agree on whether the target is reached",
+            others=k,
+            lam=lam,
+            nu=nu,
+            target=target,
+            F=f,
+            attack=attack,
+        )
+    if ties:
+        for lam, nu in product([Fraction(1), Fraction(3)], [Fraction(1, 2), Fraction(1)]):
+            edge, eta = lam / (2 * nu), 1 / (4 * nu)
+            highest = Fraction(0)
+            for _ in range(50):  # the report -λ leads highest, as the next ρ decreases with the report and grows with ρ
+                highest -= eta * (2 * nu * min(highest, edge) - lam)
+            attack = highest > edge
+            data = _one_point_under_l2(edge + 1, lam, lam, nu)
+            tally.claim(
+                attack == data,
+                "attack and data agree on whether the target is reached, one honest user without data, ρ⁰ = 0",
+                lam=lam,
+                nu=nu,
+                eta=eta,
+                target=edge + 1,
+                attack=attack,
+                data=data,
+                highest_after_50_rounds=float(highest),
+            )
+    return tally.evidence()
+
+
+def _one_point_under_l2(target: Fraction, f: Fraction, lam: Fraction, nu: Fraction) -> bool:
+    """Decide whether the data point (w, wθ†+1), w = F+2νθ†, makes ρ = θ_s = θ† a global minimum under ℓ2."""
+    w = f + 2 * nu * target
+    local = (w * target - (w * target + 1)) * w + 2 * nu * target
+    # One subgradient u of the kink serves both: F + u = 0 in ρ, and local - u = 0 in θ_s.
+    return local == -f and abs(local) <= lam
+
+
+@check(
+    "claim_all_continuous_regularizers",
+    method="certified",
+    in_words="convex regularizers other than ℓ2², and honest users with so many data that their models stay at 0",
+    printed={"convex": False},
+    falsehoods={"double_well": {"convex": False}},
+    errata=Erratum(
+        place="section 3, the remark that the proof holds for all continuous regularizers that tend to infinity",
+        repair="Lemma 3 (by Lemma 13) needs a regularizer that is convex and, as printed, Assumption 1; for continuous "
+        "regularizers in general only the direction through Lemma 2 goes through.",
+        survives="Yes for the three regularizers that the paper studies.",
+    ),
+)
+def attack_limits_are_minima_of_a_model_attack(*, convex: bool = True) -> Evidence:
+    """If reports g∞ = 0 leave ρ at 0, some θ♠ puts a minimum of the modified loss within 1/10 of 0; three honest users.
+
+    The honest models stay at 0.  With a convex R such as z² some θ♠ always does (Lemma 3).  With R = (z²-1)², which is
+    continuous and tends to infinity, ρ = 0 is a fixed point of the descent, and no θ♠ does: a minimum with |ρ| ≤ 1/10
+    needs the second derivative 3(12ρ²-4)+12z²-4 ≥ 0, so z² ≥ 4/3-3ρ² ≥ 1.303, where 4|z|(z²-1) > 1.2 ≥ 12|ρ|(1-ρ²): the
+    gradient cannot vanish.
+    """
+    if convex:
+        return model_for_a_gradient_squared()
+    tally = Tally()
+    edge = Fraction(1, 10)
+    least_square = Fraction(4, 3) - 3 * edge**2
+    # (4|z|(z²-1))² increases in z² beyond 1.
+    pull_squared = 16 * least_square * (least_square - 1) ** 2
+    needed_squared = (12 * edge) ** 2
+    tally.claim(
+        at_most(pull_squared, needed_squared),
+        "some report can balance the gradient near 0 where the curvature allows a minimum",
+        least_z_squared=least_square,
+        pull_squared=pull_squared,
+        needed_squared=needed_squared,
+    )
+    return tally.evidence()

@@ -85,8 +85,8 @@ def unbounded_tilt(problem: Problem, flat: Array) -> Direction | None:
             return Direction(-slope / size, np.zeros((0, problem.dim)))
         return None
     # Σ_n R grows by at most λ N per unit of ρ, so a stronger slope wins.  For smooth-ℓ2 equality too has no minimum.
-    strongest = lam * problem.n_users
-    if size > strongest or (size == strongest and problem.reg.name == "smooth_l2"):
+    strongest, slack = lam * problem.n_users, 4 * _EPS
+    if size > strongest * (1 + slack) or (size >= strongest * (1 - slack) and problem.reg.name == "smooth_l2"):
         return Direction(-slope / size, np.zeros((problem.n_users, problem.dim)))
     return None
 

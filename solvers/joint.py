@@ -234,8 +234,9 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
     where ∇Loss(0, 0) itself is nothing but rounding (labels that cancel).
     """
     sizes = norms(thetas)
-    forces = 2.0 * problem.nu * float(np.sum(sizes)) + _data_rounding(problem, thetas)
-    terms = forces
+    forces, terms = _data_forces(problem, thetas, sizes)
+    forces += 2.0 * problem.nu * float(np.sum(sizes))
+    terms += forces
     reg = problem.reg
     if is_built_in(reg):
         lam, apart = reg.lam, norms(rho - thetas)
@@ -252,14 +253,17 @@ def _rounding(problem: Problem, rho: Array, thetas: Array) -> float:
     return min(float(np.finfo(np.float64).eps * terms), 1e-8 * forces)
 
 
-def _data_rounding(problem: Problem, thetas: Array) -> float:
-    """Return Σ_i ‖Q_i‖ times the magnitude of the two terms that cancel in φ'(m_i, a_i)."""
+def _data_forces(problem: Problem, thetas: Array, sizes: Array) -> tuple[float, float]:
+    """Return Σ_i ‖Q_i‖ times the two terms that cancel in φ', and Σ_i φ'' ‖Q_i‖²‖θ‖, for the rounding of margins."""
     rows = used_rows(problem)
     if rows.size == 0:
-        return 0.0
-    labels = problem.stack.labels[rows]
-    slopes = np.abs(problem.loss.dphi(margins(problem, thetas)[rows], labels)) + np.abs(labels)
-    return float(norms(problem.stack.Q[rows]) @ norms(slopes.reshape(rows.size, -1)))
+        return 0.0, 0.0
+    labels, m = problem.stack.labels[rows], margins(problem, thetas)[rows]
+    lengths = norms(problem.stack.Q[rows])
+    slopes = np.abs(problem.loss.dphi(m, labels)) + np.abs(labels)
+    curvatures = np.abs(problem.loss.d2phi(m, labels)).reshape(rows.size, -1).max(axis=1)
+    of_user = np.repeat(sizes, problem.stack.stop - problem.stack.start)
+    return float(lengths @ norms(slopes.reshape(rows.size, -1))), float((curvatures * lengths**2) @ of_user)
 
 
 # Below these relative residuals a refinement cannot gain enough to pay.
@@ -274,7 +278,10 @@ def _refined(problem: Problem, reached: Reached) -> tuple[Array, Array, Array, O
     residual = optimality(problem, rho, thetas, gradients, reached.scale)
     for refine, above in ((reached.refine, _REFINE_ABOVE), (reached.refine_singular, _REFINE_SINGULAR_ABOVE)):
         while refine is not None and residual.relative > above:
-            candidate = refine(rho, thetas, gradients, residual.pulls)
+            try:
+                candidate = refine(rho, thetas, gradients, residual.pulls)
+            except np.linalg.LinAlgError:
+                break
             new_gradients = local_gradients(problem, candidate[1])
             new_residual = optimality(problem, *candidate, new_gradients, reached.scale)
             halved = new_residual.relative <= 0.5 * residual.relative

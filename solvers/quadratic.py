@@ -215,7 +215,8 @@ def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: R
             continue
         moved = point.rho + length * step
         trial = reduce_to_rho(models, reg, anchors, moved, order=order if length == 1.0 else 0, sigmas=point.sigmas)
-        if _accept(point, trial, length * float(point.gradient @ step)):
+        predicted = length * float(point.gradient @ step)
+        if not _is_garbage(models, point, trial, predicted) and _accept(point, trial, predicted):
             return _longer(models, reg, anchors, point, trial, length * step) if step is majorizing else trial
     return None
 
@@ -233,6 +234,8 @@ def _longer(
         further = reduce_to_rho(models, reg, anchors, point.rho + 2.0**power * step, order=0, sigmas=trial.sigmas)
         if not further.value < trial.value:
             break
+        if _is_garbage(models, point, further, 2.0**power * float(point.gradient @ step)):
+            break
         trial = further
     return trial
 
@@ -244,6 +247,19 @@ def _accept(point: Reduced, trial: Reduced, predicted: float) -> bool:
     # Differences of values drown in rounding near the minimum; there the gradient decides.
     drowned = abs(decrease) <= 1e-11 * (abs(point.value) + abs(trial.value))
     return bool(drowned and norms(trial.gradient) < norms(point.gradient))
+
+
+def _is_garbage(models: Models | EigenModels, point: Reduced, trial: Reduced, predicted: float) -> bool:
+    """Whether ``trial`` lies below the tangent of a convex function: its value was lost in rounding (a huge σ).
+
+    Raises LinAlgError where eigenbases are still to be tried.
+    """
+    slack = 1e-6 * abs(predicted) + 1e-9 * (abs(point.value) + abs(trial.value))
+    if not trial.value - point.value < predicted - slack:
+        return False
+    if isinstance(models, Models):
+        raise np.linalg.LinAlgError("I + σB_n is lost in rounding")
+    return True
 
 
 def _descent(hessian: Array, gradient: Array, reach: float = np.inf) -> Array:

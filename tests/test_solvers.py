@@ -103,10 +103,10 @@ def rounding(problem: Problem, rho: Array, thetas: Array) -> float:
         stiff = lam / apart if apart > 1e-6 * np.linalg.norm(rho) else 0.0
         stiffness = {"squared_l2": 2 * lam, "l2": stiff}.get(problem.reg.name, lam / np.hypot(1.0, apart))
         total += (stiffness + 2 * problem.nu) * float(np.linalg.norm(rho) + np.linalg.norm(thetas[n]))
-        if problem.free[n]:
+        if problem.free[n] and len(Q):
             m, lengths = margins(thetas[n], Q, K), np.linalg.norm(Q, axis=1)
             slope = np.abs(problem.loss.dphi(m, a)) + (np.abs(a) if isinstance(problem.loss, LeastSquares) else 1.0)
-            curvature = np.abs(problem.loss.d2phi(m, a)).reshape(len(Q), -1).max(axis=1, initial=0.0)
+            curvature = np.abs(problem.loss.d2phi(m, a)).reshape(len(Q), -1).max(axis=1)
             margin_rounding = curvature * lengths * np.linalg.norm(thetas[n])
             total += float(np.sum(lengths * (np.linalg.norm(slope.reshape(len(Q), K), axis=1) + margin_rounding)))
     return EPS * total

@@ -36,8 +36,8 @@ _UNITS = (1.0, 1.0 / 255.0, 1.0 / 16.0)
 
 
 def is_large(problem: Problem) -> bool:
-    """Whether the Hessians of all users would take more than half a gigabyte."""
-    return 8.0 * problem.n_users * problem.dim**2 > 2**29
+    """Whether the Hessians of all users would take more than a quarter of a gigabyte."""
+    return 8.0 * problem.n_users * problem.dim**2 > 2**28
 
 
 def fits(problem: Problem) -> bool:

@@ -39,7 +39,8 @@ class Direction:
 class MinimizerSet:
     """The set that ρ* ranges over when it is not a point.
 
-    ``kind`` is ``"segment"`` (between the two rows of ``points``; one element is its midpoint) or ``"affine"``
+    ``kind`` is ``"segment"`` (between the two rows of ``points``; one element is its midpoint), ``"ray"`` (from
+    ``points[0]`` along ``basis[0]``, under a reported gradient as strong as all regularizers), or ``"affine"``
     (``points[0]`` plus the span of the rows of ``basis``, along which all models move together).
     """
 

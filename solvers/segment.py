@@ -21,7 +21,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 def center_of_segment(problem: Problem, rho: Array, thetas: Array, pulls: Array) -> tuple[Array, MinimizerSet | None]:
-    """Return ρ unchanged and None where ρ* is a point; otherwise the midpoint of the segment, and the segment.
+    """Return ρ and None where ρ* is a point; the midpoint of a segment, or ρ as it is on a ray, and that set.
 
     Parameters
     ----------
@@ -44,7 +44,9 @@ def center_of_segment(problem: Problem, rho: Array, thetas: Array, pulls: Array)
     position = (thetas - rho) @ axis
     below, above = position[(along > 0) & ~idle], position[(along < 0) & ~idle]
     if below.size == 0 or above.size == 0:
-        return rho, None  # a reported gradient balances one side: a ray, of which ρ is kept
+        # A reported gradient as strong as all regularizers together: ρ can go away from the models for ever.
+        end, outward = (float(below.max()), axis) if above.size == 0 else (float(above.min()), -axis)
+        return rho, MinimizerSet("ray", (rho + end * axis)[None], outward[None])
     low, high = float(below.max()), float(above.min())
     if not high - low > 1e-9 * scale:
         return rho, None

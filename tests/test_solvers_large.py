@@ -318,3 +318,17 @@ def test_batches_refuse_bad_input():
         minimize_logistic_batch(np.ones((2, 1)), [1.0, -1.0], [[0]], [[2]], SquaredL2(1.0), 0.0)
     with pytest.raises(ShapeError, match="sizes"):
         gaussian_statistics([5, 3], [1.0], 2, np.random.default_rng(0))
+
+
+def test_a_reported_gradient_as_strong_as_the_regularizer_leaves_a_ray():
+    users = [UserDataset([[1.0]], [5.0]), UserDataset.empty(1)]
+    problem = Problem(users, LeastSquares(), L2(1.0), 0.5).tilt(1, [1.0])
+    solution = minimize(problem)
+    assert solution.minimizers is not None
+    assert solution.minimizers.kind == "ray"
+    outward = solution.minimizers.basis[0]
+    values = [problem.value(solution.rho + t * outward, solution.thetas) for t in (0.0, 1.0, 10.0)]
+    assert values == [8.5, 8.5, 8.5]
+    assert problem.value(solution.rho - 0.1 * outward, solution.thetas) > 8.5  # the other way it is no minimum
+    # A slightly weaker gradient has a single minimizer.
+    assert minimize(Problem(users, LeastSquares(), L2(1.0), 0.5).tilt(1, [0.999])).minimizers is None

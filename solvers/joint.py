@@ -78,8 +78,9 @@ def minimize(
     -------
     Solution
         With ``status`` OPTIMAL, or SET where the minimizers are a set.  The element returned then is: for plain
-        ℓ2 with ρ* on a segment its midpoint, on a ray any point of it; for flat directions (ν = 0) the one with no component in them.  With
-        ``throw=False`` also NO_MINIMUM (with the direction of recession) or STALLED.
+        ℓ2 with ρ* on a segment its midpoint, on a ray the point that was reached; for flat directions (ν = 0) the
+        one with no component in them.  With ``throw=False`` also NO_MINIMUM (with the direction of recession) or
+        STALLED.
 
     Raises
     ------

@@ -91,6 +91,22 @@ def unbounded_tilt(problem: Problem, flat: Array) -> Direction | None:
     return None
 
 
+def recession_of_one_feature(problem: Problem) -> Direction | None:
+    """Return a direction of recession along one feature, if there is one: one pass over the data at any size."""
+    is_candidate = isinstance(problem.loss, (Logistic, Multinomial)) and not problem.slope.any()
+    if problem.nu > 0 or problem.pinned or not is_candidate:
+        return None
+    Q, labels = _used_data(problem)
+    delta = _single_feature(Q, labels) if len(Q) else None
+    return None if delta is None else _together(problem, delta / np.linalg.norm(delta))
+
+
+def _used_data(problem: Problem) -> tuple[Array, Array]:
+    """Return the queries and encoded answers of all users, without a copy where they are the whole stack."""
+    rows, stack = used_rows(problem), problem.stack
+    return (stack.Q, stack.labels) if len(rows) == len(stack.Q) else (stack.Q[rows], stack.labels[rows])
+
+
 def recession(problem: Problem) -> Direction | None:
     """Return a common direction of recession of a logistic problem with ν = 0, or None if none was found.
 
@@ -102,10 +118,9 @@ def recession(problem: Problem) -> Direction | None:
     """
     if problem.nu > 0 or problem.pinned or not isinstance(problem.loss, (Logistic, Multinomial)):
         return None
-    rows = used_rows(problem)
-    if len(rows) == 0:
+    Q, labels = _used_data(problem)
+    if len(Q) == 0:
         return None
-    Q, labels = problem.stack.Q[rows], problem.stack.labels[rows]
     with one_blas_thread():
         delta = _direction(problem.loss, Q, labels, problem.slope)
     return None if delta is None else _together(problem, delta / np.linalg.norm(delta))

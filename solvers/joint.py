@@ -26,7 +26,7 @@ from solvers import _kernels as kernels
 from solvers import large
 from solvers._parallel import over_users
 from solvers.dense import dense_newton
-from solvers.existence import flat_directions, recession, unbounded_tilt, used_rows
+from solvers.existence import flat_directions, recession, recession_of_one_feature, unbounded_tilt, used_rows
 from solvers.newton import newton
 from solvers.optimality import Optimality, gradient_at_zero, local_gradients, margins, optimality
 from solvers.quadratic import (
@@ -104,8 +104,10 @@ def minimize(
         raise ShapeError("problem", "a Problem", type(problem).__name__)
     tol = as_positive(tol, "tol", "eq1_global_loss")
     method = _choose(problem, method)
-    flat = flat_directions(problem)
-    direction = unbounded_tilt(problem, flat)
+    direction = recession_of_one_feature(problem)
+    flat = np.zeros((0, problem.dim)) if direction is not None else flat_directions(problem)
+    if direction is None:
+        direction = unbounded_tilt(problem, flat)
     if direction is None and method in ("newton", "dense") and _is_cheap_to_decide(problem):
         direction = recession(problem)
     if direction is not None:

@@ -182,6 +182,11 @@ def test_the_exact_value_is_the_sum_of_its_terms() -> None:
     assert problem.value(vector([5]), matrix([[2]])) == 2 + Fraction(9, 2) + 27
 
 
+def test_one_model_per_user_is_needed() -> None:
+    with pytest.raises(ValueError, match="argument 2"):
+        exact_problem().value(vector([0, 0]), matrix([[0, 0], [0, 0]]))
+
+
 def test_the_exact_minimum_has_no_gradient_and_least_value() -> None:
     problem = exact_problem()
     found = problem.minimum()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numba
@@ -1019,6 +1020,25 @@ def test_a_segment_with_a_follower(rng: np.random.Generator) -> None:
     assert abs(solution.rho[0] - 0.5) <= 1e-11
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_gradient_as_strong_as_all_regularizers_leaves_a_ray(sign: float, rng: np.random.Generator) -> None:
+    """In one dimension ρ can go away from all models for ever at no cost."""
+    users = [*users_on_a_line([-1.0, 0.5, 3.0], LeastSquares(), rng), UserDataset.empty(1)]
+    problem = Problem(users, LeastSquares(), L2(1.0), 0.0).tilt(3, [sign * 3.0])
+    solution = minimize(problem)
+    assert_minimum(problem, solution)
+    assert solution.status is Status.SET
+    assert solution.minimizers.kind == "ray"
+    end, outward = solution.minimizers.points[0], solution.minimizers.basis[0]
+    assert outward[0] == -sign
+    extreme = solution.thetas.min() if sign > 0 else solution.thetas.max()
+    assert abs(end[0] - extreme) <= 8 * EPS * abs(extreme)
+    best = problem.value(solution.rho, solution.thetas)
+    for t in (0.0, 1.0, 100.0):
+        assert abs(problem.value(end + t * outward, solution.thetas) - best) <= 64 * EPS * (1.0 + t + abs(best))
+    assert problem.value(end - 0.01 * outward, solution.thetas) > best + 1e-3  # it does not reach further in
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Pinned models under plain ℓ2
 # ---------------------------------------------------------------------------------------------------------------
@@ -1574,6 +1594,23 @@ def test_a_tie_that_is_not_exact_is_refused(loss: Loss, rng: np.random.Generator
     solution = minimize(problem)
     thetas = np.nextafter(solution.thetas, np.inf)
     assert not residual(problem, solution.rho, thetas) <= allowed(problem, solution.rho, thetas)
+
+
+def test_a_value_below_the_tangent_is_garbage() -> None:
+    """A convex function lies above its tangents; where σ is near 1e15 and B near 1e9 values are lost in rounding."""
+    from solvers import quadratic
+
+    def at(value: float) -> Any:
+        return SimpleNamespace(value=value)
+
+    models = quadratic.Models(np.ones((1, 1, 1)), 0.0, np.zeros((1, 1)), np.zeros((1, 1)))
+    bases = models.in_eigenbases()
+    for honest in (-1.0, -0.5, 0.0, 3.0):  # the tangent predicts -1
+        assert not quadratic._is_garbage(models, at(0.0), at(honest), -1.0)
+        assert not quadratic._is_garbage(bases, at(0.0), at(honest), -1.0)
+    assert quadratic._is_garbage(bases, at(0.0), at(-1.001), -1.0)
+    with pytest.raises(np.linalg.LinAlgError):  # eigenbases are still to be tried
+        quadratic._is_garbage(models, at(0.0), at(-1.001), -1.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -305,7 +305,7 @@ def boundary_error(lam: float, distance: float) -> float:
     It lies between λ/(2(1 + r²)) and λ/(2r²).  It is the least for all models within r, because reports of such models
     have norm at most λr/√(1 + r²).
 
-    Source: C7 (``lem3_constructive``).
+    Source: C7 (``c7_preimage``).
 
     Examples
     --------

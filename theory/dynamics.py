@@ -256,10 +256,10 @@ def model_attack_contraction(problem: Problem, s: int) -> float:
     AssumptionError
         For another regularizer.
 
-    Source: C8 (``lem2_explicit_constant``).
+    Source: C8 (``c8_without_compactness``).
     """
     if type(problem.reg) is not SquaredL2:
-        raise AssumptionError("lem2_explicit_constant", f"regularizer {problem.reg.name}", "the constant is for ℓ2²")
+        raise AssumptionError("c8_without_compactness", f"regularizer {problem.reg.name}", "the constant is for ℓ2²")
     return 2.0 * problem.reg.lam / (2.0 * problem.reg.lam + strong_convexity(problem, s))
 
 
@@ -325,12 +325,12 @@ def counter_gradient_local_rate(q: float, a: float) -> float:
 def gradient_descent_rate(eta: float, mu: float, L: float) -> float:
     """Return max(|1 - ημ|, |1 - ηL|): the factor a round under a constant report; below 1 for 0 < η < 2/L if μ > 0.
 
-    Source: C4 (``prop1_rate``).
+    Source: C4 (``c4_convergence_exactly_when``).
 
     Examples
     --------
     >>> gradient_descent_rate(0.5, 1.0, 2.0)
     0.5
     """
-    eta = as_positive(eta, "eta", "prop1_rate")
+    eta = as_positive(eta, "eta", "c4_convergence_exactly_when")
     return max(abs(1.0 - eta * mu), abs(1.0 - eta * L))

@@ -210,15 +210,49 @@ def _step(models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: R
     majorizing = _descent(hessian, point.gradient, reach)
     # Newton's step squares the relative gradient: below 1e-7 the next point is the last, and needs no Hessian.
     order = 0 if float(norms(point.gradient)) <= 1e-7 * point.scale else 2
-    for step, length in ((newton, 1.0), (newton, 0.25), (majorizing, 1.0), (newton, 0.01), (majorizing, 0.01)):
+    if np.isfinite(newton).all():
+        trial = reduce_to_rho(models, reg, anchors, point.rho + newton, order=order, sigmas=point.sigmas)
+        if _is_lower(models, point, trial, float(point.gradient @ newton)):
+            return trial
+        lowest = _along(models, reg, anchors, point, newton, float(trial.gradient @ newton))
+    else:
+        lowest = None
+    # Where Newton's step is cut short (a model becomes tied to ρ on the way, say), the majorizer's may be better.
+    for length in (1.0, 0.01):
+        step = length * majorizing
         if not np.isfinite(step).all():
-            continue
-        moved = point.rho + length * step
-        trial = reduce_to_rho(models, reg, anchors, moved, order=order if length == 1.0 else 0, sigmas=point.sigmas)
-        predicted = length * float(point.gradient @ step)
-        if not _is_garbage(models, point, trial, predicted) and _accept(point, trial, predicted):
-            return _longer(models, reg, anchors, point, trial, length * step) if step is majorizing else trial
-    return None
+            break
+        trial = reduce_to_rho(models, reg, anchors, point.rho + step, order=0, sigmas=point.sigmas)
+        if _is_lower(models, point, trial, float(point.gradient @ step)):
+            trial = _longer(models, reg, anchors, point, trial, step)
+            return lowest if lowest is not None and lowest.value <= trial.value else trial
+        if lowest is not None:
+            break
+    return lowest
+
+
+def _along(
+    models: Models | EigenModels, reg: BuiltIn, anchors: Anchors, point: Reduced, step: Array, slope_at_end: float
+) -> Reduced | None:
+    """Minimize along a step that is too long, by false position on the directional derivative (which increases)."""
+    start = float(point.gradient @ step)
+    ends, slopes, lowest = [0.0, 1.0], [start, slope_at_end if slope_at_end > 0 else -start], None
+    for _ in range(20):
+        share = slopes[0] / (slopes[0] - slopes[1])
+        length = ends[0] + min(max(share, 0.1), 0.9) * (ends[1] - ends[0])
+        trial = reduce_to_rho(models, reg, anchors, point.rho + length * step, order=0, sigmas=point.sigmas)
+        slope = float(trial.gradient @ step)
+        if _is_lower(models, point, trial, length * start) and (lowest is None or trial.value < lowest.value):
+            lowest = trial
+        if not np.isfinite(slope) or abs(slope) <= 0.1 * abs(start):
+            break
+        side = 0 if slope < 0 else 1
+        ends[side], slopes[side] = length, slope
+    return lowest
+
+
+def _is_lower(models: Models | EigenModels, point: Reduced, trial: Reduced, predicted: float) -> bool:
+    return not _is_garbage(models, point, trial, predicted) and _accept(point, trial, predicted)
 
 
 def _hessian(point: Reduced) -> tuple[Array, Array]:

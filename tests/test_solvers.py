@@ -253,6 +253,27 @@ def test_ties_are_exact_and_exactly_where_the_force_is_below_lambda(
     assert solution.stats["n_tied"] == tied.sum()
 
 
+@pytest.mark.parametrize("seed", [30, 43, 48, 145, 173, 201])
+def test_a_model_that_becomes_tied_on_the_way_does_not_hold_up_the_search(seed: int) -> None:
+    """A user without information, one with a single direction, and one in full: along Newton's step the last one's
+    model meets ρ, where the curvature jumps.  A search that tries a few fixed lengths creeps (found by stress tests).
+    """
+    rng, dim = np.random.default_rng(seed), 5
+    models = [rng.normal(size=dim) * 10.0 ** rng.uniform(-1, 1) for _ in range(3)]
+    queries = [
+        np.zeros((17, dim)),
+        np.outer(rng.normal(size=17), rng.normal(size=dim)),
+        rng.normal(size=(30, dim)),
+    ]
+    noise = [0.5 * rng.normal(size=len(Q)) * Q.any() for Q in queries]
+    users = [UserDataset(Q, Q @ theta + e) for Q, theta, e in zip(queries, models, noise, strict=True)]
+    problem = Problem(users, LeastSquares(), L2(float(10.0 ** rng.uniform(-1, 0.5))), 1e-3)
+    solution = minimize(problem)
+    assert_minimum(problem, solution)
+    assert solution.stats["n_tied"] >= 1
+    assert solution.stats["iterations"] <= 30
+
+
 @every_loss
 def test_a_large_lambda_ties_everybody_to_the_pooled_model(loss: Loss, rng: np.random.Generator) -> None:
     problem = random_problem(rng, loss, L2, n_users=4, dim=2, n_data=6, lam=1e3, nu=0.2)

@@ -242,6 +242,15 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
+def make_folder(out: Path) -> Path:
+    """Make the folder before the work: that it cannot be made should not be found out after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ShapeError("--out", "a folder that can be made", f"{out} ({error.strerror})") from None
+    return out
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path``: either the whole file is there afterwards, or the old one still is."""
     partial = path.with_name(path.name + ".partial")

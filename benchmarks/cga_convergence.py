@@ -37,7 +37,6 @@ from theory import (
     LeastSquares,
     Problem,
     Regularizer,
-    ShapeError,
     SmoothL2,
     SquaredL2,
     counter_gradient_rate,
@@ -248,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         sweep=_QUICK_SWEEP if options.quick else _FULL_SWEEP,
         seed=options.seed,
     )
-    out = make_folder(options.out)
+    out = _harness.make_folder(options.out)
     start = time.perf_counter()
     rows = run(config, jobs=options.jobs, progress=True)
     seconds = time.perf_counter() - start
@@ -275,15 +274,6 @@ def main(argv: list[str] | None = None) -> int:
 def finite(value: Any) -> Any:
     """Return ``value``, or None for an infinite or missing number, which JSON cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def make_folder(out: Path) -> Path:
-    """Make the folder before the work: that it cannot be made should not be found out after it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ShapeError("--out", "a folder that can be made", f"{out} ({error.strerror})") from None
-    return out
 
 
 if __name__ == "__main__":

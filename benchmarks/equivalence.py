@@ -36,7 +36,7 @@ import numpy as np
 from scipy.special import softmax
 
 from benchmarks import _figures, _harness
-from benchmarks.cga_convergence import finite, make_folder
+from benchmarks.cga_convergence import finite
 from solvers import federated_descent, honest_gradient, minimize, poison, reported_model
 from solvers.class_poison import class_groups
 from solvers.trajectory import honest_sums
@@ -349,7 +349,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in config.data:
         load(name)
     jobs = as_count(options.jobs, "--jobs", 1)
-    out = make_folder(options.out)
+    out = _harness.make_folder(options.out)
     start = time.perf_counter()
     rows = run(config, jobs=jobs, progress=True)
     print(f"\n{table(rows)}\n")

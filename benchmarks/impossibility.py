@@ -288,11 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     config = config_from(options)
     jobs = min(2, _harness.available_processors()) if options.jobs is None else as_count(options.jobs, "--jobs", 1)
-    out: Path = options.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ShapeError("--out", "a folder that can be made", f"{out} ({error.strerror})") from None
+    out = _harness.make_folder(options.out)
     least, most = least_constant(1, max(config.users)), max(row[1] / (row[2] - row[1]) for row in config.tasks())
     print(f"{len(config.tasks())} cells, F/(N - F) from {least:.3g} to {most:.3g}, seed {config.seed}")
     try:

@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from benchmarks._harness import EXIT_OK, Parser, command_line, environment, format_table, generator, write_json
+from benchmarks._harness import (
+    EXIT_OK,
+    Parser,
+    command_line,
+    environment,
+    format_table,
+    generator,
+    make_folder,
+    write_json,
+)
 from benchmarks._images import Images, load_images
 from solvers import Solution, Status, certify, minimize
 from solvers.data_terms import data_terms
@@ -151,6 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark."""
     options = parser().parse_args(argv)
     lam, weights = as_positive(options.lam, "--lam", "def_regularization"), _parse_nu(options.nu)
+    make_folder(options.out)
     images = load_images(None if options.quick else options.data)
     if not 1 <= options.users <= len(images.y_train):
         raise ShapeError("--users", f"1 to {len(images.y_train)}", str(options.users))
@@ -176,7 +186,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"L-BFGS-B, ν = {nu:g}: relative gradient {peer['best_residual']:.1e} in {peer['seconds']:.0f} s")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {memory:.2f} GiB")
-    options.out.mkdir(parents=True, exist_ok=True)
     config = {"data": images.name, "users": options.users, "lam": lam, "nu": weights, "seed": options.seed}
     write_json(
         options.out / "results.json",

@@ -365,11 +365,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     config = config_from(options)
     jobs = min(2, _harness.available_processors()) if options.jobs is None else as_count(options.jobs, "--jobs", 1)
-    out: Path = options.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ShapeError("--out", "a folder that can be made", f"{out} ({error.strerror})") from None
+    out = _harness.make_folder(options.out)
     print(f"{len(config.tasks())} cells, {config.sizes[0]:,} to {config.sizes[-1]:,} data, seed {config.seed}")
     try:
         results = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)

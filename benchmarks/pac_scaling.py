@@ -725,7 +725,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     jobs, note = jobs_within_memory(options.jobs, config.setting, source.queries.dim)
     out: Path = options.out
-    _make_folder(out)
+    _harness.make_folder(out)
     _print_heading(config, source, [] if note is None else [note])
     try:
         results = run(config, source, out, jobs=jobs, fresh=options.fresh, progress=True)
@@ -741,14 +741,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(f"{timing['wall_seconds']:.1f} s; compilation {timing['compile_seconds']:.1f} s, summed over the workers")
     return _harness.EXIT_OK
-
-
-def _make_folder(out: Path) -> None:
-    """Make the folder before the work: that it cannot be made should not be found out after it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ShapeError("--out", "a folder that can be made", f"{out} ({error.strerror})") from None
 
 
 def _print_heading(config: Config, source: QuerySource, notes: Sequence[str]) -> None:

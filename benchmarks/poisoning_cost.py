@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _figures, _harness
-from benchmarks.cga_convergence import finite, make_folder
+from benchmarks.cga_convergence import finite
 from solvers import honest_gradient, minimize, poison, poison_by_sampling
 from solvers.chain import with_data
 from solvers.trajectory import honest_sums
@@ -378,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
         seed=options.seed,
     )
     jobs = as_count(options.jobs, "--jobs", 1)
-    out = make_folder(options.out)
+    out = _harness.make_folder(options.out)
     start = time.perf_counter()
     rows, compared = run(config, jobs=jobs, progress=True)
     slopes = fits(rows)

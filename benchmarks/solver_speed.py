@@ -33,6 +33,7 @@ from benchmarks._harness import (
     environment,
     format_table,
     generator,
+    make_folder,
     parse_names,
     write_json,
 )
@@ -396,8 +397,8 @@ def main(argv: list[str] | None = None) -> int:
         peers=not options.no_peers,
         growth=options.growth,
     )
+    make_folder(options.out)
     results, compiled = run(config)
-    options.out.mkdir(parents=True, exist_ok=True)
     print(table(results, compiled))
     record = {**environment(), "threads": n_threads(), "processors": available_processors()}
     write_json(

@@ -272,8 +272,8 @@ def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
 # K classes without Hessian matrices: values, gradients and Hessian-vector products over blocks of rows
 # --------------------------------------------------------------------------------------------------------------
 #
-# X holds the queries divided by ``unit`` in any number type (bytes for images), so Q = unit·X exactly.  A block of
-# rows is converted in the cache and used twice, by two calls of BLAS; the data are read once.
+# X holds the queries divided by ``unit`` in any number type (bytes for images), so Q = unit·X to one rounding.  A
+# block of rows is converted in the cache and used twice, by two calls of BLAS; the data are read once.
 
 
 def softmax_terms(X, unit, labels, start, stop, models, probabilities, values, gradients, first, last):

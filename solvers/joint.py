@@ -339,11 +339,14 @@ def normal_equations(problem: Problem, start: np.ndarray, stop: np.ndarray) -> t
 
 def _secular(problem: Problem, ridge: Ridge) -> Reached:
     """Least squares with any regularizer: the local models eliminated exactly, Newton on ρ."""
-    start, stop = rows_of_free(problem)
-    H, b = normal_equations(problem, start, stop)
+    H, b = normal_equations(problem, *rows_of_free(problem))
     ridge.add_to(H)
+    return reach_by_secular(problem, Models(H, 2.0 * problem.nu, np.zeros_like(b), -b))
+
+
+def reach_by_secular(problem: Problem, models: Models | EigenModels) -> Reached:
+    """Minimize least squares from its quadratic models, which are exact; ``slope`` is their gradient at 0."""
     anchors, free, reg = anchors_of(problem), problem.free, built_in(problem.reg)
-    models = Models(H, 2.0 * problem.nu, np.zeros_like(b), -b)
     point, iterations = minimize_models(models, reg, anchors)
 
     def refine_with(models: Models | EigenModels, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, Array]:
@@ -351,15 +354,17 @@ def _secular(problem: Problem, ridge: Ridge) -> Reached:
         again, _ = minimize_models(replace(models, center=center, slope=slope), reg, anchors, rho)
         return again.rho, assemble(problem, again.thetas)
 
+    def refine_singular(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
+        eigen = models.in_eigenbases() if isinstance(models, Models) else models
+        return refine_with(eigen, rho, thetas, gradients)
+
     return Reached(
         point.rho,
         assemble(problem, point.thetas),
         iterations,
-        gradient_at_zero(problem, b),
+        gradient_at_zero(problem, models.slope),
         refine=lambda rho, thetas, gradients, pulls: refine_with(models, rho, thetas, gradients),
-        refine_singular=lambda rho, thetas, gradients, pulls: refine_with(
-            models.in_eigenbases(), rho, thetas, gradients
-        ),
+        refine_singular=refine_singular if isinstance(models, Models) else None,
     )
 
 

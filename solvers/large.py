@@ -5,8 +5,8 @@ With ℓ2² the global model is ρ = (Σ_n θ_n + Σ_p m_p - g/(2λ))/(N + M) fo
 .. math:: \nabla_n = \nabla\mathcal L_n(\theta_n) + 2\lambda(\theta_n - \rho), \qquad
           (HV)_n = \nabla^2\mathcal L_n V_n + 2\lambda\bigl(V_n - \tfrac{1}{N + M}\textstyle\sum_k V_k\bigr).
 
-* The queries are kept in the smallest exact form (bytes for images), their constant-zero columns left out: there the
-  minimum is exactly 0.
+* The queries are kept as bytes where that loses nothing (images), their constant-zero columns left out: there the
+  minimum has a closed form.
 * Values and gradients are in double precision; Hessian-vector products, which only steer, in single precision.
 * The preconditioner is the pooled Hessian of each class by itself, shifted by 2λ + 2ν for deviations from the mean
   model and by 2ν for the mean; what all classes share is divided by the shift, as the losses are flat there.
@@ -52,7 +52,7 @@ def fits(problem: Problem) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class CompactQueries:
-    """Q[:, columns] = unit · X exactly; all other columns of Q are 0."""
+    """Q[:, columns] = unit · X up to one rounding of the product (images are x/255); all other columns of Q are 0."""
 
     X: np.ndarray
     unit: float
@@ -60,7 +60,7 @@ class CompactQueries:
 
 
 def compact(Q: Array) -> CompactQueries:
-    """Return the queries as bytes where that is exact, else as they are, without the columns that are 0 throughout.
+    """Return the queries as bytes where that loses nothing, else as they are, without columns that are 0 throughout.
 
     Examples
     --------

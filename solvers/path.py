@@ -8,15 +8,13 @@ r"""The same data again with another λ, ν or regularizer: a path, for the pric
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
-from solvers.joint import Reached, checked, finish, minimize, normal_equations
-from solvers.optimality import gradient_at_zero
-from solvers.quadratic import EigenModels, Models, built_in, is_built_in, minimize_models
+from solvers.joint import checked, finish, minimize, normal_equations, reach_by_secular
+from solvers.quadratic import EigenModels, Models, is_built_in
 from solvers.result import Solution
-from solvers.views import anchors_of, assemble, rows_of_free
+from solvers.views import rows_of_free
 from theory import LeastSquares, Problem, Regularizer
 from theory.arrays import Array, as_nonnegative, as_positive
 
@@ -53,7 +51,9 @@ def minimize_path(
             solution = minimize(current, tol=tol, throw=throw, start=start)
         else:
             eigen = _eigen(current) if eigen is None else eigen
-            solution = finish(current, _least_squares(current, *eigen), tol, "secular", np.zeros((0, current.dim)))
+            V, eigenvalues, b = eigen
+            models = EigenModels(V, eigenvalues + 2.0 * nu, np.zeros_like(b), -b)
+            solution = finish(current, reach_by_secular(current, models), tol, "secular", np.zeros((0, current.dim)))
             solution = checked(solution, tol) if throw else solution
         start = (solution.rho, solution.thetas) if solution.status.is_minimum else None
         yield solution
@@ -64,17 +64,3 @@ def _eigen(problem: Problem) -> tuple[Array, Array, Array]:
     H, b = normal_equations(problem, *rows_of_free(problem))
     found = Models(H, 0.0, np.zeros_like(b), -b).in_eigenbases()
     return found.V, found.beta, b
-
-
-def _least_squares(problem: Problem, V: Array, eigenvalues: Array, b: Array) -> Reached:
-    models = EigenModels(V, eigenvalues + 2.0 * problem.nu, np.zeros_like(b), -b)
-    anchors, free, reg = anchors_of(problem), problem.free, built_in(problem.reg)
-    point, iterations = minimize_models(models, reg, anchors)
-
-    def refine(rho: Array, thetas: Array, gradients: Array, pulls: Array) -> tuple[Array, Array]:
-        center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])
-        again, _ = minimize_models(replace(models, center=center, slope=slope), reg, anchors, rho)
-        return again.rho, assemble(problem, again.thetas)
-
-    thetas = assemble(problem, point.thetas)
-    return Reached(point.rho, thetas, iterations, gradient_at_zero(problem, b), refine)

@@ -476,21 +476,16 @@ def squared_l2_refinement(
 ) -> tuple[Array, Array]:
     """Solve the same system for new gradients ∇_ρ (P,) and ∇_θ (N, P): one step of iterative refinement."""
     b = -local
-    _, solved = _back_substituted(factors.L, b, np.zeros(b.shape[1]))
+    _, solved = back_substituted(factors.L, b, np.zeros(b.shape[1]))
     return squared_l2_step(Factors(factors.L, b, factors.inverse_sum, solved), lam, n_pins, gradient)
 
 
 def _back_substitute(factors: Factors, stiffness: float, drho: Array, fixed: Array, n_pins: int) -> tuple[Array, Array]:
-    dthetas, total = _back_substituted(factors.L, factors.b, stiffness * drho)
+    dthetas, total = back_substituted(factors.L, factors.b, stiffness * drho)
     return dthetas, total - (len(dthetas) + n_pins) * drho - fixed
 
 
-def solve_reduced(factors: Factors, pull: Array) -> tuple[Array, Array]:
-    """Return K_n⁻¹(b_n + pull) for each user (N, P), and their sum (P,)."""
-    return _back_substituted(factors.L, factors.b, pull)
-
-
-def _back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
+def back_substituted(L: Array, b: Array, pull: Array) -> tuple[Array, Array]:
     """Return K_n⁻¹(b_n + pull) for each user, and their sum."""
     n, size = b.shape
     solved, total = np.empty((n, size)), np.zeros((n_threads(), size))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solvers.quadratic import Factors, least_squares_factors, solve_reduced
+from solvers.quadratic import Factors, back_substituted, least_squares_factors
 from theory import AssumptionError, ShapeError, SquaredL2, UserDataset
 from theory.arrays import Array, as_matrix, as_nonnegative, as_vector
 from theory.regularizers import norms
@@ -69,14 +69,14 @@ class StreamedSolution:
         """Yield θ_n* (d,) of each user, in order, reading the users once more."""
         for block in _blocks(self.source):
             factors = _factor(block, self.reg, self.nu)
-            yield from solve_reduced(factors, 2.0 * self.reg.lam * self.rho)[0]
+            yield from back_substituted(factors.L, factors.b, 2.0 * self.reg.lam * self.rho)[0]
 
     def residual(self) -> float:
         """Return ‖∇Loss‖ relative to ‖∇Loss(0, 0)‖, reading the users once more (memory independent of N)."""
         outer, square, scale = np.zeros_like(self.rho), 0.0, 0.0
         for block in _blocks(self.source):
             factors = _factor(block, self.reg, self.nu)
-            thetas = solve_reduced(factors, 2.0 * self.reg.lam * self.rho)[0]
+            thetas = back_substituted(factors.L, factors.b, 2.0 * self.reg.lam * self.rho)[0]
             pulls = self.reg.gradient(self.rho, thetas)
             for theta, pull, rows in zip(thetas, pulls, _slices(block.sizes), strict=True):
                 Q, A = block.Q[rows], block.A[rows]
@@ -104,7 +104,7 @@ def minimize_stream(source: Source, reg: SquaredL2, nu: float = 0.0) -> Streamed
     ShapeError
         No users, or dimensions that differ.
     AssumptionError
-        Another regularizer, or ν < 0.
+        Another regularizer, ν < 0, or ν = 0 and data that do not determine ρ* (its minimizers form a set).
 
     Source: eq. 1 (``eq1_global_loss``), closed form.
 
@@ -127,10 +127,11 @@ def minimize_stream(source: Source, reg: SquaredL2, nu: float = 0.0) -> Streamed
     if inverse_sum is None or solved_sum is None:
         raise ShapeError("source", "at least one user", "none")
     matrix = n_users * np.eye(len(solved_sum)) - 2.0 * reg.lam * inverse_sum
-    try:
-        rho: Array = np.linalg.solve(matrix, solved_sum).astype(np.float64)
-    except np.linalg.LinAlgError:
-        raise AssumptionError("eq1_global_loss", f"nu = {nu} and users without data", "use nu > 0") from None
+    # It is N·I minus terms of that size: eigenvalues below 1e-13 N are rounding, and ρ* is a set (ν = 0) or lost.
+    if not float(np.linalg.eigvalsh(matrix)[0]) > 1e-13 * n_users:
+        found = f"nu = {nu} with data that leave ρ undetermined to rounding"
+        raise AssumptionError("eq1_global_loss", found, "use a larger nu, or minimize")
+    rho: Array = np.linalg.solve(matrix, solved_sum).astype(np.float64)
     return StreamedSolution(rho, n_users, n_data, reg, nu, source)
 
 
@@ -241,7 +242,7 @@ def refine(solution: StreamedSolution) -> StreamedSolution:
     total, inverse_sum, n = np.zeros_like(solution.rho), np.zeros((solution.rho.size,) * 2), 0
     for block in _blocks(solution.source):
         factors = _factor(block, reg, solution.nu)
-        total += solve_reduced(factors, 2.0 * reg.lam * solution.rho)[1]
+        total += back_substituted(factors.L, factors.b, 2.0 * reg.lam * solution.rho)[1]
         inverse_sum, n = inverse_sum + factors.inverse_sum, n + len(block.sizes)
     matrix = n * np.eye(len(total)) - 2.0 * reg.lam * inverse_sum
     rho: Array = (solution.rho + np.linalg.solve(matrix, total - n * solution.rho)).astype(np.float64)

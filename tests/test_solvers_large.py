@@ -221,6 +221,14 @@ def test_parquet_users_across_batches(tmp_path):
         minimize_stream(parquet_users(tmp_path / "mixed.parquet", user="who", target="y"), SquaredL2(2.0), 0.1)
 
 
+@pytest.mark.parametrize("user", [UserDataset.empty(2), UserDataset([[1.0, 2.0]], [3.0])], ids=["no data", "one line"])
+def test_stream_refuses_minimizers_that_form_a_set(user):
+    """With ν = 0 any ρ on an affine set would do: returning one of them as *the* minimum is the falsehood."""
+    with pytest.raises(AssumptionError, match="undetermined"):
+        minimize_stream(lambda: [user] * 3, SquaredL2(0.7), 0.0)
+    assert minimize_stream(lambda: [user] * 3, SquaredL2(0.7), 1e-6).residual() < 1e-12
+
+
 def test_stream_refuses_bad_input():
     good = UserDataset([[1.0, 2.0]], [1.0])
     with pytest.raises(ShapeError, match="at least one user"):

@@ -4,7 +4,7 @@ Each kernel is a plain function over contiguous float64 arrays, compiled in one 
 that it can be read, tested and mutated without compilation (``NUMBA_DISABLE_JIT=1``).  A kernel works on the users
 ``first <= n < last`` and writes only to their rows, so that several threads can share a call; it releases the
 interpreter lock, raises nothing and returns a status (0 = done, otherwise 1 + the index of the user where it
-failed).  ``fastmath`` is off.
+failed).  ``fastmath`` is off, but for sums over one row of a large problem (``_compile_sums``).
 
 Symmetric matrices live in row-major storage and only their lower triangle is read or written, unless stated
 otherwise.  BLAS and LAPACK are called through SciPy's Cython interface by symbol name, which (unlike a function
@@ -269,32 +269,95 @@ def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
 
 
 # --------------------------------------------------------------------------------------------------------------
-# K classes without Hessian matrices: values, gradients and Hessian-vector products over blocks of rows
+# K classes without Hessian matrices: values, gradients and Hessian-vector products over groups of rows
 # --------------------------------------------------------------------------------------------------------------
 #
 # X holds the queries divided by ``unit`` in any number type (bytes for images), so Q = unit·X to one rounding.  A
-# block of rows is converted in the cache and used twice, by two calls of BLAS; the data are read once.
+# group of rows is converted in the first cache and used twice; the data are read once.  BLAS is slow at products
+# with K = 10 columns: with eight rows at a time the loops below keep the processor's multipliers busy instead.
+#
+# Range n of rows belongs to the user ``owner[n]``, whose model it uses; a user may be cut into several ranges, for
+# threads, and the caller adds what they return.
+
+_ROWS = 8
+_TINY_PROBABILITY = 1e-25  # less is stored as 0: products in single precision would be subnormal, and slow
+
+if _JIT:
+
+    def _load_rows(X, a, b, x):
+        """x[r] = X[a + r], and 0 from row b on."""
+        for r in range(_ROWS):
+            row = x[r]
+            if a + r < b:
+                source = X[a + r]
+                for j in range(source.size):
+                    row[j] = source[j]
+            else:
+                row[:] = 0.0
+
+    def _rows_times(x, V, T):
+        """T = x Vᵀ; x has _ROWS rows, whose sums run side by side."""
+        x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+        for k in range(V.shape[0]):
+            v = V[k]
+            t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = v.dtype.type(0)
+            for j in range(v.size):
+                t0 += x0[j] * v[j]
+                t1 += x1[j] * v[j]
+                t2 += x2[j] * v[j]
+                t3 += x3[j] * v[j]
+                t4 += x4[j] * v[j]
+                t5 += x5[j] * v[j]
+                t6 += x6[j] * v[j]
+                t7 += x7[j] * v[j]
+            T[0, k], T[1, k], T[2, k], T[3, k] = t0, t1, t2, t3
+            T[4, k], T[5, k], T[6, k], T[7, k] = t4, t5, t6, t7
+
+    def _add_rows(x, C, G):
+        """G += Cᵀ x; x and C have _ROWS rows."""
+        x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+        for k in range(G.shape[0]):
+            c0, c1, c2, c3 = C[0, k], C[1, k], C[2, k], C[3, k]
+            c4, c5, c6, c7 = C[4, k], C[5, k], C[6, k], C[7, k]
+            g = G[k]
+            for j in range(g.size):
+                g[j] += (c0 * x0[j] + c1 * x1[j] + c2 * x2[j] + c3 * x3[j]) + (
+                    c4 * x4[j] + c5 * x5[j] + c6 * x6[j] + c7 * x7[j]
+                )
+
+else:
+
+    def _load_rows(X, a, b, x):
+        """x[r] = X[a + r], and 0 from row b on."""
+        x[: b - a] = X[a : min(a + _ROWS, b)]
+        x[b - a :] = 0.0
+
+    def _rows_times(x, V, T):
+        """T = x Vᵀ."""
+        T[:] = x @ V.T
+
+    def _add_rows(x, C, G):
+        """G += Cᵀ x."""
+        G += C.T @ x
 
 
-def softmax_terms(X, unit, labels, start, stop, models, probabilities, values, gradients, first, last):
+def softmax_terms(X, unit, labels, start, stop, owner, models, probabilities, values, gradients, first, last):
     """Data part of the K-class losses: values (N,), gradients (N, K, d) and softmax of the margins (rows, K).
 
-    4·rows·K·d flops.  NumPy: :class:`theory.Multinomial` on ``unit * X[a:b] @ models[n].T``.
+    4·rows·K·d flops.  NumPy: :class:`theory.Multinomial` on ``unit * X[a:b] @ models[owner[n]].T``.
     """
     d = X.shape[1]
     K = labels.shape[1]
-    block = np.empty((_BLOCK, d))
+    x = np.empty((_ROWS, d))
+    m = np.empty((_ROWS, K))
     for n in range(first, last):
-        transposed = np.ascontiguousarray(models[n].T) * unit
+        scaled = models[owner[n]] * unit
         gradients[n] = 0.0
         total = 0.0
-        for a in range(start[n], stop[n], _BLOCK):
-            rows = min(_BLOCK, stop[n] - a)
-            for i in range(rows):
-                for j in range(d):
-                    block[i, j] = X[a + i, j]
-            m = np.dot(block[:rows], transposed)
-            for i in range(rows):
+        for a in range(start[n], stop[n], _ROWS):
+            _load_rows(X, a, stop[n], x)
+            _rows_times(x, scaled, m)
+            for i in range(min(_ROWS, stop[n] - a)):
                 top = m[i, 0]
                 mass = labels[a + i, 0]
                 for k in range(1, K):
@@ -309,39 +372,44 @@ def softmax_terms(X, unit, labels, start, stop, models, probabilities, values, g
                 total += mass * (np.log(normalizer) + top) - agreement
                 for k in range(K):
                     p = m[i, k] / normalizer
-                    probabilities[a + i, k] = p
+                    probabilities[a + i, k] = p if p > _TINY_PROBABILITY else 0.0
                     m[i, k] = mass * p - labels[a + i, k]
-            gradients[n] += np.dot(m.T, block[:rows])
+            _add_rows(x, m, gradients[n])  # rows of zeros add nothing
         gradients[n] *= unit
         values[n] = total
     return 0
 
 
-def softmax_hessian_times(X, unit, probabilities, start, stop, directions, out, first, last):
+def softmax_hessian_times(X, unit, mass, probabilities, start, stop, owner, directions, out, first, last):
     """Data part of the Hessians times ``directions`` (N, K, d), in single precision (enough for CG).
 
-    out[n] = Σ_i (diag(p_i) - p_i p_iᵀ) V Q_i ⊗ Q_i.  4·rows·K·d flops.
-    NumPy: ``T = Q @ V.T; C = p * (T - (p * T).sum(1, keepdims=True)); out[n] = C.T @ Q``
+    out[n] = Σ_i mass_i (diag(p_i) - p_i p_iᵀ) V Q_i ⊗ Q_i.  4·rows·K·d flops.
+    NumPy: ``T = Q @ V.T; C = mass * p * (T - (p * T).sum(1, keepdims=True)); out[n] = C.T @ Q``
     """
     d = X.shape[1]
     K = probabilities.shape[1]
-    block = np.empty((_BLOCK, d), dtype=np.float32)
+    x = np.empty((_ROWS, d), dtype=np.float32)
+    T = np.empty((_ROWS, K), dtype=np.float32)
     for n in range(first, last):
-        transposed = np.ascontiguousarray(directions[n].T)
         total = np.zeros((K, d), dtype=np.float32)
-        for a in range(start[n], stop[n], _BLOCK):
-            rows = min(_BLOCK, stop[n] - a)
-            for i in range(rows):
-                for j in range(d):
-                    block[i, j] = X[a + i, j]
-            T = np.dot(block[:rows], transposed)
-            for i in range(rows):
+        for a in range(start[n], stop[n], _ROWS):
+            _load_rows(X, a, stop[n], x)
+            _rows_times(x, directions[owner[n]], T)
+            for i in range(min(_ROWS, stop[n] - a)):
+                # Relative to the likeliest class every term carries a factor p(1 - p), so that the curvature of rows
+                # that are all but decided, which is most of them, is not lost in rounding.
+                likeliest = 0
+                for k in range(1, K):
+                    if probabilities[a + i, k] > probabilities[a + i, likeliest]:
+                        likeliest = k
+                reference = T[i, likeliest]
                 mean = np.float32(0.0)
                 for k in range(K):
+                    T[i, k] -= reference
                     mean += probabilities[a + i, k] * T[i, k]
                 for k in range(K):
-                    T[i, k] = probabilities[a + i, k] * (T[i, k] - mean)
-            total += np.dot(T.T, block[:rows])
+                    T[i, k] = mass[a + i] * probabilities[a + i, k] * (T[i, k] - mean)
+            _add_rows(x, T, total)
         out[n] = total * (unit * unit)
     return 0
 
@@ -1664,6 +1732,11 @@ def data_gradients(Q, labels, start, stop, thetas, thetas_low, kind, high, low, 
 
 _compile = numba.njit(cache=True, nogil=True, error_model="numpy")
 
+# Sums in any order: for LLVM to keep several partial sums, which loses no accuracy.
+_compile_sums = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, inline="never"
+)
+
 gram_add = _compile(gram_add)
 symmetric_times = _compile(symmetric_times)
 cholesky = _compile(cholesky)
@@ -1703,6 +1776,9 @@ back_substitute_small = _compile(back_substitute_small)
 partial_minima_small = _compile(partial_minima_small)
 _class_terms = _compile(_class_terms)
 followed_minima = _compile(followed_minima)
+_load_rows = _compile(_load_rows)
+_rows_times = _compile_sums(_rows_times)
+_add_rows = _compile_sums(_add_rows)
 softmax_terms = _compile(softmax_terms)
 softmax_hessian_times = _compile(softmax_hessian_times)
 _reset = _compile(_reset)

@@ -43,6 +43,7 @@ def n_threads() -> int:
 
 # One call at a time: overlapping limits of BLAS would leave the last one's single thread behind as the user's setting.
 _TURN = threading.RLock()
+_limited = False  # by the thread that has the turn
 
 
 @contextmanager
@@ -51,8 +52,17 @@ def one_blas_thread() -> Iterator[None]:
 
     Calls from several Python threads take turns; each uses all processors anyway.
     """
-    with _TURN, _controller().limit(limits=1, user_api="blas"):
-        yield
+    global _limited
+    with _TURN:
+        if _limited:
+            yield
+            return
+        with _controller().limit(limits=1, user_api="blas"):
+            _limited = True
+            try:
+                yield
+            finally:
+                _limited = False
 
 
 def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, int]]:

@@ -16,13 +16,15 @@ Source: section 5.1 and Appendix I (the paper's MNIST problem).
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.linalg
 
 from solvers import _kernels as kernels
-from solvers._parallel import over_items, over_users
+from solvers._parallel import n_threads, one_blas_thread, over_items, over_users
 from solvers.optimality import gradient_at_zero
 from solvers.quadratic import built_in
 from solvers.views import anchors_of, assemble, rows_of_free
@@ -32,6 +34,7 @@ from theory.arrays import Array
 _MAX_ITERATIONS = 300
 _MAX_CG = 80
 _FLOOR = 1e-13
+_STAGE = 1e-3  # relative gradient at which ν falls
 _UNITS = (1.0, 1.0 / 255.0, 1.0 / 16.0)
 
 
@@ -99,6 +102,7 @@ class _Loss:
         self.queries = compact(problem.stack.Q)
         self.start, self.stop = rows_of_free(problem)
         self.labels = problem.stack.labels
+        self.mass = self.labels.sum(axis=1).astype(np.float32)
         self.lam, self.nu = built_in(problem.reg).lam, problem.nu
         self.K = problem.loss.n_outputs
         d = len(self.queries.columns)
@@ -110,7 +114,13 @@ class _Loss:
         self.count = len(self.start) + len(live)
         self.offset = live.sum(axis=0) - slope / (2.0 * self.lam)
         self.slope = slope
-        self.rows = (self.stop - self.start).astype(np.float64)
+        self.owner, self.first, self.last = pieces(self.start, self.stop, n_threads())
+
+    def at(self, nu: float) -> _Loss:
+        """Return this loss with another ν."""
+        other = copy(self)
+        other.nu = nu
+        return other
 
     def rho(self, theta: Array) -> Array:
         """Return the ρ that is best for Θ."""
@@ -118,36 +128,81 @@ class _Loss:
 
     def evaluate(self, theta: Array) -> tuple[float, Array, np.ndarray]:
         """Return value, gradient (N, K, d) and class probabilities (rows, K) in single precision."""
-        n, K, d = self.shape
-        values, gradients = np.zeros(n), np.empty(self.shape)
-        probabilities = np.zeros((len(self.labels), K), dtype=np.float32)
-        X, unit = self.queries.X, self.queries.unit
+        values, parts = np.zeros(len(self.owner)), np.empty((len(self.owner), *self.shape[1:]))
+        probabilities = np.zeros(self.labels.shape, dtype=np.float32)
+        theta = np.ascontiguousarray(theta)
 
-        def task(part: int, a: int, b: int) -> int:
+        def task(_part: int, a: int, b: int) -> int:
             return kernels.softmax_terms(
-                X, unit, self.labels, self.start, self.stop, theta, probabilities, values, gradients, a, b
+                self.queries.X,
+                self.queries.unit,
+                self.labels,
+                self.first,
+                self.last,
+                self.owner,
+                theta,
+                probabilities,
+                values,
+                parts,
+                a,
+                b,
             )
 
-        over_users(task, self.rows * (4.0 * K * d))
+        over_users(task, self._flops())
         rho = self.rho(theta)
         away = theta - rho
         value = (
             values.sum() + self.nu * np.sum(theta**2) + self.lam * (np.sum(away**2) + np.sum((rho - self.pins) ** 2))
         )
-        gradients += 2.0 * self.nu * theta + 2.0 * self.lam * away
+        gradients = self._by_user(parts) + 2.0 * self.nu * theta + 2.0 * self.lam * away
         return float(value + np.sum(self.slope * rho)), gradients, probabilities
 
     def hessian_times(self, V: Array, probabilities: np.ndarray) -> Array:
         """Return HV; the data part in single precision."""
-        out = np.empty(self.shape, dtype=np.float32)
-        X, unit = self.queries.X, np.float32(self.queries.unit)
-        single = V.astype(np.float32)
+        parts = np.empty((len(self.owner), *self.shape[1:]), dtype=np.float32)
+        single, unit = np.ascontiguousarray(V, dtype=np.float32), np.float32(self.queries.unit)
 
-        def task(part: int, a: int, b: int) -> int:
-            return kernels.softmax_hessian_times(X, unit, probabilities, self.start, self.stop, single, out, a, b)
+        def task(_part: int, a: int, b: int) -> int:
+            return kernels.softmax_hessian_times(
+                self.queries.X, unit, self.mass, probabilities, self.first, self.last, self.owner, single, parts, a, b
+            )
 
-        over_users(task, self.rows * (4.0 * self.K * self.shape[2]))
-        return out + 2.0 * (self.nu + self.lam) * V - (2.0 * self.lam / self.count) * V.sum(axis=0)
+        over_users(task, self._flops())
+        spring = 2.0 * (self.nu + self.lam) * V - (2.0 * self.lam / self.count) * V.sum(axis=0)
+        return self._by_user(parts.astype(np.float64)) + spring
+
+    def weights(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return mass·p(1 - p) for each class (K, rows), 0 in rows that belong to no free user."""
+        out = np.ascontiguousarray((self.mass[:, None] * probabilities * (1.0 - probabilities)).T)
+        for a, b in zip(np.append(0, self.stop), np.append(self.start, len(self.mass)), strict=True):
+            out[:, a:b] = 0.0
+        return out
+
+    def _flops(self) -> Array:
+        return (self.last - self.first) * (4.0 * self.shape[1] * self.shape[2])
+
+    def _by_user(self, parts: Array) -> Array:
+        out = np.zeros(self.shape)
+        np.add.at(out, self.owner, parts)
+        return out
+
+
+def pieces(start: np.ndarray, stop: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut the rows of each user for ``threads`` threads: owner, first and last row of each piece.
+
+    Examples
+    --------
+    >>> pieces(np.array([0, 10]), np.array([10, 2510]), 2)
+    (array([0, 1, 1]), array([   0,   10, 1260]), array([  10, 1260, 2510]))
+    """
+    target = max(-(-int(np.sum(stop - start)) // (4 * threads)), 1024)
+    owner, edges = [], []
+    for n, (a, b) in enumerate(zip(start, stop, strict=True)):
+        cuts = np.linspace(a, b, max(round((b - a) / target), 1) + 1).astype(np.int64)
+        owner += [n] * (len(cuts) - 1)
+        edges += list(pairwise(cuts))
+    first, last = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    return np.array(owner, dtype=np.int64), np.ascontiguousarray(first), np.ascontiguousarray(last)
 
 
 class _Preconditioner:
@@ -160,10 +215,14 @@ class _Preconditioner:
             2.0 * loss.nu + 2.0 * loss.lam * (loss.count - n) / loss.count,
         )
         self.deviation = np.empty((K, d, d), dtype=np.float32)
-        self.mean = np.empty((K, d, d), dtype=np.float32)
+        self.mean = np.empty((K, d, d))  # up to 1/(2ν) beside 1/‖M‖: more than single precision holds
+        weights = loss.weights(probabilities)
+        X, scale = loss.queries.X, loss.queries.unit**2 / n
+        diagonals = _diagonals(X, weights)
+        scores = _scores(X, weights, diagonals + self.shifts[1] / scale)
 
         def task(k: int) -> None:
-            M = _pooled_hessian(loss, probabilities[:, k]) / n
+            M = _pooled_hessian(X, weights[k], scores[k], diagonals[k]) * scale
             self.deviation[k] = _inverse(M, self.shifts[0])
             self.mean[k] = _inverse(M, self.shifts[1])
 
@@ -172,42 +231,100 @@ class _Preconditioner:
     def __call__(self, R: Array) -> Array:
         """Return the preconditioned residual (N, K, d)."""
         common = R.mean(axis=1, keepdims=True)  # the same for every class: the losses are flat there
-        single = (R - common).astype(np.float32)
-        mean = single.mean(axis=0)
-        by_class = np.ascontiguousarray((single - mean).transpose(1, 0, 2))
-        Z = np.matmul(by_class, self.deviation) + np.matmul(mean[:, None, :], self.mean)
-        Z = Z.transpose(1, 0, 2).astype(np.float64)
+        rest = R - common
+        mean = rest.mean(axis=0)
+        by_class = np.ascontiguousarray((rest - mean).transpose(1, 0, 2), dtype=np.float32)
+        Z = np.empty(by_class.shape)
+
+        def task(k: int) -> None:
+            Z[k] = by_class[k] @ self.deviation[k] + mean[k] @ self.mean[k]
+
+        over_items(task, len(Z))
+        out = np.ascontiguousarray(Z.transpose(1, 0, 2))
         common_mean = common.mean(axis=0)
         flat = (common - common_mean) / self.shifts[0] + common_mean / self.shifts[1]
-        return Z - Z.mean(axis=1, keepdims=True) + flat
+        return out - out.mean(axis=1, keepdims=True) + flat
 
 
-_SMALLEST_WEIGHT = 1e-4
+_SAMPLE = 8192  # rows of a class in the pooled Hessian
 
 
-def _pooled_hessian(loss: _Loss, p: np.ndarray) -> np.ndarray:
-    """Σ_i p_i(1 - p_i) Q_i Q_iᵀ over all rows, without rows of small weight but with an exact diagonal."""
-    X, unit = loss.queries.X, loss.queries.unit
-    used = np.zeros(len(p), dtype=bool)
-    for a, b in zip(loss.start, loss.stop, strict=True):
-        used[a:b] = True
-    weight = np.where(used, p * (1.0 - p), 0.0).astype(np.float32)
-    kept = np.flatnonzero(weight > _SMALLEST_WEIGHT)
-    total = np.zeros((X.shape[1], X.shape[1]), dtype=np.float32)
-    diagonal = np.zeros(X.shape[1])
-    for a in range(0, len(kept), 4096):
-        rows = kept[a : a + 4096]
-        block = X[rows].astype(np.float32) * np.sqrt(weight[rows])[:, None]
-        total += block.T @ block
-    for a in range(0, len(p), 8192):
-        block = X[a : a + 8192].astype(np.float32)
-        diagonal += weight[a : a + 8192] @ (block * block)
-    np.fill_diagonal(total, diagonal)
-    return total.astype(np.float64) * unit**2
+def _pooled_hessian(X: np.ndarray, weight: np.ndarray, score: np.ndarray, diagonal: np.ndarray) -> Array:
+    """Σ_i w_i X_i X_iᵀ (lower triangle) from a sample of the rows, scaled to the exact diagonal."""
+    rows, scale = systematic_sample(weight, score, _SAMPLE)
+    total = np.zeros((X.shape[1], X.shape[1]), dtype=np.float32, order="F")
+    for a in range(0, len(rows), 2048):
+        block = X[rows[a : a + 2048]].astype(np.float32) * scale[a : a + 2048, None]
+        total = scipy.linalg.blas.ssyrk(1.0, block.T, beta=1.0, c=total, lower=1, overwrite_c=1)
+    seen = np.diag(total) > 0
+    ratio = np.sqrt(np.where(seen, diagonal, 0.0) / np.where(seen, np.diag(total), 1.0))
+    M = total.astype(np.float64) * ratio[:, None] * ratio
+    np.fill_diagonal(M, diagonal)
+    return M
 
 
-def _inverse(M: Array, shift: float) -> np.ndarray:
-    shifted = M + (shift + 1e-7 * float(np.trace(M)) / len(M)) * np.eye(len(M))
+def systematic_sample(weight: np.ndarray, score: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return about ``size`` rows and the square roots of weights w' with E Σ w'_i X_i X_iᵀ = Σ w_i X_i X_iᵀ.
+
+    Row i is taken with probability q_i = min(1, score_i/τ), evenly along the rows, and weighs w_i/q_i.
+
+    Examples
+    --------
+    >>> weight = np.array([4.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    >>> rows, scale = systematic_sample(weight, weight, 3)
+    >>> rows, scale**2
+    (array([0, 1, 4]), array([4., 2., 2.]))
+    """
+    score = np.where(weight > 0, score, 0.0).astype(np.float64)
+    if np.count_nonzero(score) <= size:
+        rows = np.flatnonzero(score)
+        return rows, np.sqrt(weight[rows])
+    threshold = np.inf
+    while True:  # τ falls, as rows become certain, until Σ min(1, score/τ) is the size
+        certain = score >= threshold
+        following = float(score[~certain].sum()) / (size - np.count_nonzero(certain))
+        if not following < threshold * (1.0 - 1e-9):
+            break
+        threshold = following
+    q = np.minimum(score / threshold, 1.0)
+    count = np.cumsum(q)
+    rows = np.flatnonzero(np.floor(count + 0.5) > np.floor(count - q + 0.5))
+    return rows, np.sqrt(weight[rows] / q[rows])
+
+
+def _diagonals(X: np.ndarray, weights: np.ndarray) -> Array:
+    """Σ_i w_ki X_ij² (K, d)."""
+    blocks = _row_blocks(len(X))
+    parts = np.empty((len(blocks), len(weights), X.shape[1]), dtype=np.float32)
+
+    def task(i: int) -> None:
+        block = X[blocks[i]].astype(np.float32)
+        parts[i] = weights[:, blocks[i]] @ (block * block)
+
+    over_items(task, len(blocks))
+    return parts.sum(axis=0, dtype=np.float64)
+
+
+def _scores(X: np.ndarray, weights: np.ndarray, metric: Array) -> np.ndarray:
+    """w_ki Σ_j X_ij²/metric_kj (K, rows): how much row i adds to M_k where the other rows add little."""
+    out = np.empty_like(weights)
+    blocks, inverse = _row_blocks(len(X)), (1.0 / metric).astype(np.float32)
+
+    def task(i: int) -> None:
+        block = X[blocks[i]].astype(np.float32)
+        out[:, blocks[i]] = weights[:, blocks[i]] * (inverse @ (block * block).T)
+
+    over_items(task, len(blocks))
+    return out
+
+
+def _row_blocks(n_rows: int) -> list[slice]:
+    return [slice(a, a + 2048) for a in range(0, n_rows, 2048)]
+
+
+def _inverse(M: Array, shift: float) -> Array:
+    """(M + shift·I)⁻¹, with what single precision left uncertain in M added to its diagonal."""
+    shifted = M + np.diag(shift + 1e-6 * np.diag(M))
     factor, status = scipy.linalg.lapack.dpotrf(shifted, lower=1)
     if status != 0:  # single precision lost definiteness: the diagonal alone
         return np.diag(1.0 / np.diag(shifted))
@@ -217,31 +334,76 @@ def _inverse(M: Array, shift: float) -> np.ndarray:
 
 def newton_cg(problem: Problem, start: tuple[Array, Array] | None = None) -> tuple[Array, Array, int, float]:
     """Return ρ (P,), θ (N, P), the number of Newton steps and ‖∇Loss(0, 0)‖."""
-    loss = _Loss(problem)
-    theta = np.zeros(loss.shape)
-    value, gradient, probabilities = loss.evaluate(theta)
-    scale = max(float(np.linalg.norm(gradient)), 1e-300)
-    if start is not None:
-        free = start[1][problem.free].reshape(-1, loss.K, problem.query_dim)
-        theta = np.ascontiguousarray(free[:, :, loss.queries.columns])
+    with one_blas_thread():  # threads of BLAS that wait for work, after a dot product even, would keep kernels waiting
+        loss = _Loss(problem)
+        descent = _Descent(loss)
+        if start is None:
+            theta = descent.follow(np.zeros(loss.shape))
+        else:
+            free = start[1][problem.free].reshape(-1, loss.K, problem.query_dim)
+            theta = np.ascontiguousarray(free[:, :, loss.queries.columns])
+        theta = descent.run(loss, theta, _FLOOR)
+        rho, thetas = _embed(loss, theta)
+        return rho, assemble(problem, thetas), descent.iterations, gradient_at_zero(problem)
+
+
+def stages(first: float, last: float) -> list[float]:
+    """Values of ν, ten times smaller each, from ``first`` to above ``last``, at most nine.
+
+    Examples
+    --------
+    >>> stages(0.1, 1e-3)
+    [0.1, 0.01]
+    """
+    count = int(np.ceil(np.log10(first / max(last, 1e-9 * first)) - 0.5)) if first > 0 else 0
+    return [float(first / 10.0**j) for j in range(count)]
+
+
+class _Descent:
+    """Damped Newton steps, counted; gradients are relative to the one at Θ = 0."""
+
+    def __init__(self, loss: _Loss) -> None:
+        self.loss = loss
+        _, gradient, self._flat = loss.evaluate(np.zeros(loss.shape))
+        self.scale = max(float(np.linalg.norm(gradient)), 1e-300)
+        self.iterations = 0
+
+    def follow(self, theta: Array) -> Array:
+        """Follow the minimum as ν falls to its value, a few steps for each ν.
+
+        Rows that are all but decided (rare pixels) make Newton's steps overshoot, and cost damped steps; a larger ν
+        forbids that.  As ν falls tenfold, Θ moves about as it did the time before.
+        """
+        loss = self.loss
+        curvature = float(_diagonals(loss.queries.X, loss.weights(self._flat)).mean()) * loss.queries.unit**2
+        previous = None
+        for nu in stages(2e-3 * curvature / len(theta), loss.nu):
+            start = theta if previous is None else 2.0 * theta - previous
+            previous, theta = theta, self.run(loss.at(nu), start, _STAGE)
+        return theta
+
+    def run(self, loss: _Loss, theta: Array, tolerance: float) -> Array:
+        """Return Θ with a relative gradient of at most ``tolerance``, or the best that rounding allows."""
         value, gradient, probabilities = loss.evaluate(theta)
-    preconditioner, age = _Preconditioner(loss, probabilities), 0
-    size, forcing, last_length, iterations = float(np.linalg.norm(gradient)) / scale, 0.25, 1.0, 0
-    while iterations < _MAX_ITERATIONS and size > _FLOOR:
-        iterations += 1
-        step, n_cg = _conjugate_gradients(loss, probabilities, gradient, preconditioner, forcing)
-        found = _search(loss, theta, value, gradient, step, min(1.0, 4.0 * last_length))
-        if found is None:
-            break
-        theta, value, gradient, probabilities, last_length = found
-        previous, size = size, float(np.linalg.norm(gradient)) / scale
-        if last_length == 1.0 and size < previous / 3.0:
-            forcing = min(0.25, 0.3 * size / previous)
-        age += 1
-        if n_cg > 12 and age >= 3 and size > 1e-12:
-            preconditioner, age = _Preconditioner(loss, probabilities), 0
-    rho, thetas = _embed(loss, theta)
-    return rho, assemble(problem, thetas), iterations, gradient_at_zero(problem)
+        size, forcing, last_length, age, idle = float(np.linalg.norm(gradient)) / self.scale, 0.25, 1.0, 0, 0
+        if size <= tolerance:
+            return theta
+        preconditioner = _Preconditioner(loss, probabilities)
+        while self.iterations < _MAX_ITERATIONS and size > tolerance and idle < 3:
+            self.iterations += 1
+            step, n_cg = _conjugate_gradients(loss, probabilities, gradient, preconditioner, forcing)
+            found = _search(loss, theta, value, gradient, step, min(1.0, 4.0 * last_length))
+            if found is None:
+                break
+            theta, value, gradient, probabilities, last_length = found
+            previous, size = size, float(np.linalg.norm(gradient)) / self.scale
+            if last_length == 1.0 and size < previous / 3.0:
+                forcing = min(0.25, 0.3 * size / previous)
+            idle = idle + 1 if 0.7 * previous < size < 1e-8 else 0
+            age += 1
+            if n_cg > 12 and age >= 3 and size > max(tolerance, 1e-12):
+                preconditioner, age = _Preconditioner(loss, probabilities), 0
+        return theta
 
 
 def _embed(loss: _Loss, theta: Array) -> tuple[Array, Array]:

@@ -368,7 +368,7 @@ def parity_softmax_terms(case: Case, unit: float = 1.0, factor: float = 1.0, tra
     p, values = np.full((case.rows, K), UNTOUCHED, dtype=np.float32), np.full(N, UNTOUCHED)
     gradients = np.full((N, K, d), UNTOUCHED)
     status = kernels.softmax_terms(
-        X, unit, case.labels, start, stop, models, p, values, gradients, case.first, case.last
+        X, unit, case.labels, start, stop, np.arange(N), models, p, values, gradients, case.first, case.last
     )
     assert status == 0
     for n in range(N):
@@ -394,7 +394,7 @@ def parity_softmax_terms(case: Case, unit: float = 1.0, factor: float = 1.0, tra
         )
 
 
-def parity_softmax_hessian_times(case: Case, unit: float = 1.0, outer: float = 1.0) -> None:
+def parity_softmax_hessian_times(case: Case, unit: float = 1.0, outer: float = 1.0, heavier: float = 1.0) -> None:
     problem, (Q, start, stop) = case.problem, case.args
     N, K, d = problem.n_users, case.n_outputs, problem.query_dim
     X = Q if unit == 1.0 else np.clip(np.rint(np.abs(Q) * 50.0), 0, 255).astype(np.uint8)
@@ -402,17 +402,21 @@ def parity_softmax_hessian_times(case: Case, unit: float = 1.0, outer: float = 1
     p = rng.dirichlet(np.ones(K), case.rows).astype(np.float32)
     V = rng.standard_normal((N, K, d)).astype(np.float32)
     out = np.full((N, K, d), UNTOUCHED, dtype=np.float32)
-    assert kernels.softmax_hessian_times(X, unit, p, start, stop, V, out, case.first, case.last) == 0
+    mass = rng.integers(0, 4, case.rows).astype(np.float32)
+    users = np.arange(N)
+    assert kernels.softmax_hessian_times(X, unit, mass, p, start, stop, users, V, out, case.first, case.last) == 0
     for n in range(N):
         if n not in case.users:
             assert np.all(out[n] == UNTOUCHED)
             continue
         rows, q = unit * X[case.slice(n)].astype(np.float64), p[case.slice(n)].astype(np.float64)
         T = rows @ V[n].astype(np.float64).T
-        C = q * (T - outer * (q * T).sum(axis=1, keepdims=True))
+        weight = heavier * mass[case.slice(n), None].astype(np.float64)
+        C = weight * q * (T - outer * (q * T).sum(axis=1, keepdims=True))
         size = np.abs(rows).T @ (np.abs(rows) @ np.abs(V[n].astype(np.float64)).T)
         single = float(np.finfo(np.float32).eps)
-        close(out[n], C.T @ rows, 4 * (len(rows) + d + K + 4) * single * (size.T + size.max(initial=0.0)) + 1e-30)
+        # Masses are at most 3, and margins relative to the likeliest class at most twice as large.
+        close(out[n], C.T @ rows, 16 * (len(rows) + d + K + 4) * single * (size.T + size.max(initial=0.0)) + 1e-30)
 
 
 def parity_least_squares_normal(case: Case, factor: float = 1.0, sign: float = 1.0) -> None:
@@ -487,6 +491,47 @@ def test_softmax_terms_and_hessian_times(shape: str, loss: Loss, unit: float) ->
     parity_softmax_hessian_times(SHAPES[shape](loss), unit)
 
 
+def test_curvature_of_decided_rows_is_not_lost_in_rounding() -> None:
+    """With p = 1 - 1e-10 the curvature is 1e-10 of the margins: rounding them to single precision would drown it."""
+    rng = np.random.default_rng(7)
+    X = rng.standard_normal((40, 6))
+    p = np.full((40, 3), 0.5e-10)
+    p[:, 1] = 1.0 - 1e-10
+    V = rng.standard_normal((1, 3, 6))
+    out, ranges = np.empty((1, 3, 6), dtype=np.float32), (np.array([0]), np.array([40]), np.array([0]))
+    mass, single = np.ones(40, dtype=np.float32), V.astype(np.float32)
+    kernels.softmax_hessian_times(X, 1.0, mass, p.astype(np.float32), *ranges, single, out, 0, 1)
+    T = X @ V[0].T
+    exact = ((p * T - p * (p * T).sum(axis=1, keepdims=True)).T @ X)[None]
+    assert np.abs(out - exact).max() <= 1e-4 * np.abs(exact).max()
+    # Without the reference class, that of the likeliest class is lost whole:
+    q = p.astype(np.float32)
+    t = (X.astype(np.float32) @ single[0].T).astype(np.float32)
+    naive = (q * (t - (q * t).sum(axis=1, keepdims=True))).T @ X
+    assert np.abs(naive[None] - exact).max() > 0.9 * np.abs(exact).max()
+
+
+def test_a_user_cut_into_ranges_gives_the_same_sums() -> None:
+    case = SHAPES["plain"](Multinomial(4))
+    (Q, start, stop), K, d = case.args, case.n_outputs, case.problem.query_dim
+    models = np.ascontiguousarray(case.thetas.reshape(-1, K, d))
+    n = int(np.argmax(stop - start))
+    middle = (int(start[n]) + int(stop[n])) // 2
+    totals = []
+    for a, b in (([start[n]], [stop[n]]), ([start[n], middle], [middle, stop[n]])):
+        values, gradients = np.zeros(len(a)), np.zeros((len(a), K, d))
+        p = np.zeros((case.rows, K), dtype=np.float32)
+        owner = np.full(len(a), n)
+        kernels.softmax_terms(
+            Q, 1.0, case.labels, np.array(a), np.array(b), owner, models, p, values, gradients, 0, len(a)
+        )
+        totals.append((values.sum(), gradients.sum(axis=0), p))
+    for whole, parts in zip(*totals, strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-12, atol=1e-12)
+    assert middle > start[n]
+    assert np.abs(totals[0][1]).max() > 0.1
+
+
 def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
     plain, classes = SHAPES["plain"](Logistic()), SHAPES["plain"](Multinomial(4))
     linear = SHAPES["plain"](LeastSquares())
@@ -508,6 +553,7 @@ def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
     refuses(parity_softmax_terms, classes, factor=slight)
     refuses(parity_softmax_terms, classes, transposed=True)
     refuses(parity_softmax_hessian_times, classes, outer=0.999)
+    refuses(parity_softmax_hessian_times, classes, heavier=1.001)
     refuses(parity_least_squares_normal, linear, factor=2.0)  # the gradient of (m - a)²
     refuses(parity_least_squares_normal, linear, sign=-1.0)
 

@@ -73,6 +73,36 @@ def test_newton_cg_lands_where_dense_newton_lands(view):
     assert not agree(dense, other)
 
 
+def rare_pixels(rng, rows=400, d=12):
+    """Images of bytes in which every pixel past the fourth is seen in one class only: nearly separable."""
+    y = rng.integers(0, 3, rows)
+    X = rng.integers(0, 256, (rows, d)) * (rng.random((rows, d)) < np.r_[np.full(4, 0.9), np.full(d - 4, 0.03)])
+    X[:, 4:] *= (np.arange(4, d) % 3 == y[:, None]).astype(X.dtype)
+    return [UserDataset(X[part] / 255.0, y[part].astype(float)) for part in np.array_split(np.arange(rows), 4)]
+
+
+@pytest.mark.parametrize("nu", [1e-3, 1e-8])
+def test_newton_cg_reaches_rounding_in_few_steps_with_tiny_nu(nu):
+    problem = Problem(rare_pixels(np.random.default_rng(0)), Multinomial(3), SquaredL2(1.0), nu)
+    found = minimize(problem, method="newton_cg")
+    assert found.stats["relative_residual"] <= 1e-11
+    assert found.stats["iterations"] <= 80  # without ν's path and with curvature lost in rounding: hundreds
+    assert agree(found, minimize(problem, method="newton"))
+
+
+def test_systematic_sample_keeps_the_sum():
+    rng = np.random.default_rng(1)
+    weight = rng.exponential(size=5000) ** 4
+    rows, scale = large.systematic_sample(weight, weight, 400)
+    assert 399 <= len(rows) <= 401
+    assert np.sum(scale**2) == pytest.approx(weight.sum(), rel=5e-3)
+    assert np.sum(weight[rows]) < 0.9 * weight.sum()  # the rows by themselves are not the sum
+    # A score picks the rows, the sum over any of their functions is still kept.
+    value, score = rng.standard_normal(5000) + 2.0, rng.exponential(size=5000)
+    rows, scale = large.systematic_sample(np.ones(5000), score, 2500)
+    assert np.sum(scale**2 * value[rows]) == pytest.approx(value.sum(), rel=0.1)
+
+
 def test_newton_cg_puts_constant_zero_columns_back():
     rng = np.random.default_rng(4)
     users = [UserDataset(np.insert(u.Q, 1, 0.0, axis=1), u.A) for u in users_of(Multinomial(3), rng)]

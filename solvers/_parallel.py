@@ -43,7 +43,6 @@ def n_threads() -> int:
 
 # One call at a time: overlapping limits of BLAS would leave the last one's single thread behind as the user's setting.
 _TURN = threading.RLock()
-_limited = False  # by the thread that has the turn
 
 
 @contextmanager
@@ -52,17 +51,8 @@ def one_blas_thread() -> Iterator[None]:
 
     Calls from several Python threads take turns; each uses all processors anyway.
     """
-    global _limited
-    with _TURN:
-        if _limited:
-            yield
-            return
-        with _controller().limit(limits=1, user_api="blas"):
-            _limited = True
-            try:
-                yield
-            finally:
-                _limited = False
+    with _TURN, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, int]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
+from hypothesis.configuration import set_hypothesis_home_dir
 from tqdm import tqdm
 
 from proofs_checks import ledger, report
@@ -15,13 +18,21 @@ from proofs_checks.registry import Check, Outcome, Verdict, checks_of, entries, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if everything asked for holds, 1 if not, 2 if there is no such statement."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.action is None:
+        parser.print_help()
+        return 0
     return int(arguments.action(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m proofs_checks", description="Check the statements of the paper.")
-    commands = parser.add_subparsers(required=True)
+    parser = argparse.ArgumentParser(
+        prog="python -m proofs_checks",
+        description="Check the statements of the paper: `list` names them, `explain ID` says everything of one.",
+    )
+    parser.set_defaults(action=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command = commands.add_parser("list", help="list the statements and their checks")
     command.set_defaults(action=_list)
     command = commands.add_parser("run", help="run the checks")
@@ -34,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(action=_explain)
     command = commands.add_parser("replay", help="run a printed claim again and show its witness")
     command.add_argument("check", metavar="ID[.PART]")
+    command.add_argument(
+        "--falsehood", metavar="NAME", help="one of the planted falsehoods instead of the printed claim"
+    )
     command.set_defaults(action=_replay)
     command = commands.add_parser("ledger", help="write LEDGER.md, ledger.json and ERRATA.md")
     command.add_argument("--check", action="store_true", help="only compare: exit with 1 if a file is out of date")
@@ -59,8 +73,10 @@ def _outcomes(arguments: argparse.Namespace, chosen: Sequence[Check] | None = No
 
 
 def _unknown(identifier: str) -> int:
-    close = [name for name in statements() if identifier.split("_")[0] in name][:5]
-    print(f"There is no statement {identifier}. Close: {', '.join(close) or 'none'}.", file=sys.stderr)
+    begins = [name for name in statements() if name.startswith(identifier)]
+    close = begins or get_close_matches(identifier, list(statements()), n=5, cutoff=0.4)
+    hint = f"Close: {', '.join(close[:5])}." if close else "`python -m proofs_checks list` names them all."
+    print(f"There is no statement {identifier}. {hint}", file=sys.stderr)
     return 2
 
 
@@ -106,18 +122,37 @@ def _replay(arguments: argparse.Namespace) -> int:
     if not ledger.known(identifier):
         return _unknown(identifier)
     chosen = [made for made in checks_of(identifier) if not part or made.part == part]
+    if not chosen:
+        parts = ", ".join(made.part for made in checks_of(identifier))
+        print(f"There is no check {arguments.check}. Parts: {parts or 'none'}.", file=sys.stderr)
+        return 2
+    if arguments.falsehood is None:
+        claims = [(made, made.printed, "as printed") for made in chosen]
+    else:
+        claims = [
+            (made, made.falsehoods[arguments.falsehood], arguments.falsehood)
+            for made in chosen
+            if arguments.falsehood in made.falsehoods
+        ]
+        if not claims:
+            names = ", ".join(name for made in chosen for name in made.falsehoods)
+            print(f"There is no falsehood {arguments.falsehood}. Falsehoods: {names}.", file=sys.stderr)
+            return 2
     shown = 0
-    for made in chosen:
-        evidence = gather(made, made.printed)
-        print(f"{made.id}: as printed, the claim {evidence.verdict.value}")
+    for made, constants, name in claims:
+        evidence = gather(made, constants)
+        print(f"{made.id}: {name}, the claim {_SAID[evidence.verdict]}")
         for witness in evidence.refuted:
             print(f"  false: {witness.finding}")
-            for name, value in witness.instance.items():
-                print(f"    {name} = {value}")
+            for key, value in witness.instance.items():
+                print(f"    {key} = {value}")
             shown += 1
     if not shown:
-        print("Nothing printed was refuted.")
+        print("Nothing was refuted.")
     return 0 if shown else 1
+
+
+_SAID = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNKNOWN: "is undecided"}
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
@@ -136,10 +171,23 @@ def _ledger(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(report.html_page(_outcomes(arguments)), encoding="utf-8")
+    page = report.html_page(_outcomes(arguments), arguments.out.parent)
+    arguments.out.write_text(page, encoding="utf-8")
     print(f"wrote {arguments.out}")
     return 0
 
 
+def _run_as_program() -> int:
+    # Hypothesis keeps files; not in the folder where somebody happens to be.
+    set_hypothesis_home_dir(ledger.cache_folder() / "hypothesis")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run_as_program())

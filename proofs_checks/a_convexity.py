@@ -12,10 +12,12 @@ from fractions import Fraction
 from itertools import product
 
 import sympy as sp
+from hypothesis import strategies as st
 
 from proofs_checks.exact import is_positive_semidefinite, matrix
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import is_sum_of_squares, rationals, vanishes
+from proofs_checks.search import attack, is_sum_of_squares, rationals, vanishes
+from proofs_checks.strategies import arguments, rational
 
 MU, L, T = sp.symbols("mu L t", positive=True)
 NU, LAM = sp.symbols("nu lambda", positive=True)
@@ -88,6 +90,13 @@ def sum_keeps_the_modulus(*, factor: Fraction | int = 1, least_curvature_of_g: F
         remainder = sp.expand(claimed - added)
         holds = vanishes(remainder - (1 - sp.Rational(factor)) * MU / 2 * spread) if factor <= 1 else None
         tally.step(holds, "what remains is (1-factor)(μ/2)λ(1-λ)D >= 0")
+    attack(
+        tally,
+        "f+g = (μ+b)x²/2 has modulus μ+b",
+        arguments(mu=rational(Fraction(1, 1000), 9), b=rational(least_curvature_of_g, 9)),
+        lambda mu, b: factor * mu <= mu + b,
+        lambda mu, b: mu + b - factor * mu,
+    )
     for mu, b in product(SMALL, [Fraction(-1), Fraction(0), Fraction(2)]):
         if b < least_curvature_of_g:
             tally.skip()
@@ -118,9 +127,26 @@ def smoothness_constants_add(*, factor: Fraction | int = 1) -> Evidence:
         tally.step(
             is_sum_of_squares(slack - multipliers, squares), "the triangle inequality by nonnegative multipliers"
         )
+    number = rational(-9, 9)
+    attack(
+        tally,
+        "‖u+v‖ <= (L_f+L_g)·D with L_f = ‖u‖, L_g = ‖v‖, D = 1, in the plane",
+        arguments(u1=number, u2=number, t=number, size=rational(0, 9)),
+        # v = size·(1-t², 2t)/(1+t²) has a rational length; u is compared by squares.
+        lambda u1, u2, t, size: (
+            _squared_sum(u1, u2, t, size) <= factor**2 * (u1**2 + u2**2 + size**2)
+            or (_squared_sum(u1, u2, t, size) - factor**2 * (u1**2 + u2**2 + size**2)) ** 2
+            <= 4 * factor**4 * (u1**2 + u2**2) * size**2
+        ),
+    )
     for a, b in product(SMALL, SMALL):
         tally.claim(at_most(a + b, factor * (a + b)), "f = a·x²/2 and g = b·x²/2 have gradients a·D and b·D", a=a, b=b)
     return tally.evidence()
+
+
+def _squared_sum(u1: Fraction, u2: Fraction, t: Fraction, size: Fraction) -> Fraction:
+    v1, v2 = size * (1 - t * t) / (1 + t * t), size * 2 * t / (1 + t * t)
+    return (u1 + v1) ** 2 + (u2 + v2) ** 2
 
 
 def _plane_quadratics(seed: int, count: int) -> list[tuple[Fraction, Fraction, Fraction]]:
@@ -131,6 +157,10 @@ def _plane_quadratics(seed: int, count: int) -> list[tuple[Fraction, Fraction, F
         if a * c > b * b:
             found.append((a, b, c))
     return found[:count]
+
+
+_FACTORS = arguments(p=rational(-9, 9), q=rational(-9, 9), r=rational(Fraction(1, 1000), 9))
+"""Upper triangular R = [[p, 0], [q, r]], so that RᵀR = [[p²+q², qr], [qr, r²]] is any Hessian with c > 0."""
 
 
 def _at_least_eigenvalue(a: Fraction, b: Fraction, c: Fraction, mu: Fraction) -> bool:
@@ -145,7 +175,7 @@ def _rational_modulus(a: Fraction, b: Fraction, c: Fraction) -> Fraction:
 @check(
     "lem8_lipschitz_minimizer",
     method="class",
-    in_words="that y*(X) is bounded, so that one modulus serves for all of X",
+    modulo=("heine_borel",),
     equations=(10, 11, 12, 13),
     falsehoods={
         "a_tenth": {"factor": Fraction(1, 10)},
@@ -160,9 +190,12 @@ def minimizer_is_lipschitz(*, factor: Fraction | int = 1, power: int = 1, is_str
     ∇_y f(x', y*(x')) = 0; and L²‖Δx‖² - μ²‖Δy‖² = (L²‖Δx‖²-‖p‖²) + 2μ(-<p, Δy>-μ‖Δy‖²) + ‖p+μΔy‖².
 
     The modulus μ is that of f on a compact convex set that contains all (x, y*(x)).  That there is one needs a word
-    that the printed proof leaves out: convex functions with a unique minimizer that converge locally uniformly have
-    converging minimizers, so y* is continuous and y*(X) is bounded.  L/μ is not sharp: the best constant for an f with
-    Hessians between μ and L is (L-μ)/(2√(Lμ)).
+    that the printed proof leaves out.  Let μ' be the modulus of f on X times the unit ball around y*(x').  If
+    ‖y*(x)-y*(x')‖ > 1, let z be the point of the unit sphere towards y*(x), in the direction u: uᵀ∇_y f(x, z) ≤ 0 by
+    convexity, while strong convexity on the ball puts it at least μ' above uᵀ∇_y f(x, y*(x')) ≥ -L‖x-x'‖.  So
+    ‖x-x'‖ < μ'/L keeps y*(x) within 1 of y*(x'), and finitely many such balls cover X: y*(X) is bounded.
+
+    L/μ is not sharp: the best constant for an f with Hessians between μ and L is (L-μ)/(2√(Lμ)).
     """
     tally = Tally()
     p, dx, dy = sp.symbols("p dx dy", real=True)
@@ -170,6 +203,9 @@ def minimizer_is_lipschitz(*, factor: Fraction | int = 1, power: int = 1, is_str
         multipliers = (L**2 * dx**2 - p**2) + 2 * MU * (-p * dy - MU * dy**2)
         slack = L**2 * dx**2 - MU**2 * dy**2
         tally.step(is_sum_of_squares(slack - multipliers, [(sp.Integer(1), p + MU * dy)]), "equations (10)-(13)")
+        near, far, modulus = sp.symbols("s' s mu'", real=True)  # the slopes at y*(x') and at the sphere
+        brackets = (L * dx + near) + (far - near - modulus) - far
+        tally.step(vanishes(L * dx - modulus - brackets), "L‖Δx‖-μ' is a sum of three nonnegative terms if ‖Δy‖ > 1")
     # Hessians with eigenvalues L > μ whose axis has tangent t: y* = -(b/c) x.
     for mu, top, t in product(
         [Fraction(1), Fraction(1, 100)], [Fraction(1), Fraction(4)], [Fraction(0), Fraction(1, 10), Fraction(1)]
@@ -180,6 +216,14 @@ def minimizer_is_lipschitz(*, factor: Fraction | int = 1, power: int = 1, is_str
         a, c = max(a, c), min(a, c)
         bound = factor * (top / mu) ** power
         tally.claim(at_most(abs(b / c), bound), "|dy*/dx| = |b/c| for f = (a·x²+2b·x·y+c·y²)/2", a=a, b=b, c=c)
+
+    def decide(mu: Fraction, top: Fraction, t: Fraction) -> bool:
+        top = mu + top
+        slope = (top - mu) * t / (top + mu * t * t)  # b/c, the axis with tangent t
+        return abs(slope) <= factor * (top / mu) ** power
+
+    drawn = arguments(mu=rational(Fraction(1, 1000), 9), top=rational(0, 1000), t=rational())
+    attack(tally, "|dy*/dx| for a Hessian with eigenvalues μ and μ+top", drawn, decide)
     if not is_strongly_convex:
         # f = y⁴ - xy has y* = (x/4)^(1/3): between x = 0 and x = 4t³ its slope is 1/(4t²), beyond any constant.
         for exponent, constant in product([2, 4], [10**2, 10**6]):
@@ -222,6 +266,10 @@ def minimum_over_y_is_convex(*, joint: bool = True) -> Evidence:
             b=cross,
             c=second,
         )
+    if joint:
+        attack(
+            tally, "g'' >= 0 for f with a Hessian RᵀR", _FACTORS, lambda p, q, r: p * p + q * q >= (q * r) ** 2 / r**2
+        )
     return tally.evidence()
 
 
@@ -230,9 +278,14 @@ def minimum_over_y_is_convex(*, joint: bool = True) -> Evidence:
     part="gradient",
     method="class",
     equations=(17, 18, 19, 20, 21, 22, 23, 24, 25),
-    falsehoods={"gradient_at_zero": {"at": "zero"}, "a_hundredth_of_the_smoothness": {"factor": Fraction(1, 100)}},
+    falsehoods={
+        "gradient_at_zero": {"at": "zero"},
+        "a_hundredth_of_the_smoothness": {"factor": Fraction(1, 100)},
+        "without_convexity": {"without": "convexity"},
+    },
+    unneeded={"strong convexity (convexity and a minimizer will do)": {"without": "strong convexity"}},
 )
-def gradient_of_the_minimum(*, at: str = "minimizer", factor: Fraction | int = 1) -> Evidence:
+def gradient_of_the_minimum(*, at: str = "minimizer", factor: Fraction | int = 1, without: str = "") -> Evidence:
     """0 ≤ g(x')-g(x)-<h, x'-x> ≤ (L/2)‖x'-x‖² with h = ∇_x f(x, y*(x)); so g is differentiable and ∇g(x) = h.
 
     Proof.  Above: g(x') ≤ f(x', y*(x)) ≤ f(x, y*(x)) + <h, x'-x> + (L/2)‖x'-x‖².  Below: f is convex and
@@ -254,7 +307,12 @@ def gradient_of_the_minimum(*, at: str = "minimizer", factor: Fraction | int = 1
     tally.step(
         vanishes(sp.diff(f, y).subs(y, best)), "∇_y f(x, y*(x)) = 0: convexity gives the lower bound g(x)+<h, x'-x>"
     )
-    for first, cross, second in _plane_quadratics(2, 12):
+    cases = _plane_quadratics(2, 12)
+    if without:
+        # f = c(y+bx/c)²/2 is convex and flat along a line; with less of x² it is not convex.
+        flat = [(b * b / c, b, c) for b, c in product([Fraction(1), Fraction(-3)], SMALL)]
+        cases = flat if without == "strong convexity" else [(a - 1, b, c) for a, b, c in flat]
+    for first, cross, second in cases:
         slope = first - cross**2 / second
         used = slope if at == "minimizer" else first
         # g(x) = slope·x²/2 at x = 1, x' = 2: g(2)-g(1)-used.
@@ -301,6 +359,13 @@ def partial_minimum_keeps_the_modulus(*, factor: Fraction | int = 1, joint: bool
         tally.claim(
             at_most(factor * mu, (a * c - b * b) / c), "modulus of g for f = (a·x²+2b·x·y+c·y²)/2", a=a, b=b, c=c, mu=mu
         )
+
+    def decide(p: Fraction, q: Fraction, r: Fraction) -> bool:
+        a, b, c = p * p + q * q, q * r, r * r
+        mu = _rational_modulus(a, b, c) if a * c > b * b else Fraction(0)
+        return factor * mu <= (a * c - b * b) / c
+
+    attack(tally, "modulus of g for f with a Hessian RᵀR", _FACTORS, decide)
     return tally.evidence()
 
 
@@ -349,6 +414,13 @@ def _modulus_of_the_loss(tally: Tally, rho_factor: Fraction | int, theta_factor:
             ((1 - sp.Rational(rho_factor)) * NU * MU / (NU + 2 * MU), rho),
         ]
         tally.step(is_sum_of_squares(form - lower, squares), "(30) to (33): a square remains")
+
+    def decide(nu: Fraction, mu: Fraction) -> bool:
+        kappa_theta, kappa_rho = theta_factor * nu / 2, rho_factor * nu * mu / (nu + 2 * mu)
+        return is_positive_semidefinite(matrix([[mu - kappa_rho, -mu], [-mu, 2 * nu + mu - kappa_theta]]))
+
+    positive = rational(Fraction(1, 1000), 1000)
+    attack(tally, "the Hessian minus the claimed moduli is semidefinite", arguments(nu=positive, mu=positive), decide)
     for nu, mu in product([Fraction(0), Fraction(1, 4), Fraction(1), Fraction(100)], SMALL):
         if (nu == 0) is with_nu:
             tally.skip()
@@ -426,6 +498,15 @@ def loss_is_smooth(*, offset: int = 1, factor: Fraction | int = 1) -> Evidence:
     if offset == 1 and factor >= 1:
         slack = (n + 1) * (rho**2 + q) - (n * rho**2 - 2 * rho * p + q)
         tally.step(vanishes(slack - (rho + p) ** 2 - (n * q - p**2)), "the difference is ‖ρ+p‖² + (Nq-‖p‖²)")
+    attack(
+        tally,
+        "Σ(ρ-θ_n)² <= (N+1)(ρ²+Σθ_n²)",
+        arguments(rho=rational(-9, 9), thetas=st.lists(rational(-9, 9), min_size=1, max_size=5)),
+        lambda rho, thetas: (
+            sum((rho - t) ** 2 for t in thetas)
+            <= factor * (len(thetas) + offset) * (rho**2 + sum(t * t for t in thetas))
+        ),
+    )
     for users in range(1, 8):
         left = Fraction(users * (users + 1) ** 2)
         right = factor * (users + offset) * Fraction(users**2 + users)
@@ -457,6 +538,16 @@ def local_models_are_lipschitz(*, factor: Fraction | int = 1, with_nu: bool = Tr
             is_sum_of_squares(slack - hypotheses, [(sp.Integer(1), square)]), "the two inequalities give the bound"
         )
     # ℓ2² and no data: θ* = λρ/(λ+ν), L_R = 2λ, so (λ/(λ+ν))² <= 2λ/(8ν); equality at λ = ν.
+    positive = rational(Fraction(1, 1000), 1000)
+    if with_nu:
+        # ℓ2², and a quadratic local loss of curvature 2ν+h: θ* = 2λρ/(2λ+2ν+h).
+        attack(
+            tally,
+            "(dθ*/dρ)² <= L_R/(8ν), L_R = 2λ",
+            arguments(lam=positive, nu=positive, h=rational(0, 1000)),
+            lambda lam, nu, h: (2 * lam / (2 * lam + 2 * nu + h)) ** 2 <= factor * 2 * lam / (8 * nu),
+            lambda lam, nu, h: factor * 2 * lam / (8 * nu) - (2 * lam / (2 * lam + 2 * nu + h)) ** 2,
+        )
     for lam, nu in product(SMALL, [Fraction(0), *SMALL]):
         if (nu == 0) is with_nu:
             tally.skip()
@@ -530,6 +621,11 @@ def minimized_loss_is_smooth(*, factor: Fraction | int = 1) -> Evidence:
         # The largest eigenvalue is at most the trace and at least max(a, c); test with the trace.
         slope = (a * c - b * b) / c
         tally.claim(at_most(slope, factor * (a + c)), "g'' = (ac-b²)/c <= L", a=a, b=b, c=c)
+
+    def decide(p: Fraction, q: Fraction, r: Fraction) -> bool:
+        return p * p <= factor * (p * p + q * q + r * r)  # (ac-b²)/c = p²; the trace is at least L
+
+    attack(tally, "g'' <= L for f with a Hessian RᵀR", _FACTORS, decide)
     return tally.evidence()
 
 

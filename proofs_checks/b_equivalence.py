@@ -13,7 +13,9 @@ from proofs_checks.a_convexity import regularizers_meet_assumption_1
 from proofs_checks.exact import LinearProblem, LinearUser, Matrix, Vector, add, dot, solve, times, vector
 from proofs_checks.k_single_point import exact_problems
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import vanishes
+from proofs_checks.search import attack, vanishes
+from proofs_checks.steps import limit_equation, stays_near
+from proofs_checks.strategies import arguments, linear_problems
 
 PYTHAGOREAN = [(Fraction(3, 4), Fraction(5, 4)), (Fraction(12, 5), Fraction(13, 5)), (Fraction(40, 9), Fraction(41, 9))]
 """Pairs z, √(1+z²), both rational."""
@@ -64,6 +66,16 @@ def frozen_minimum_minimizes_the_modified_loss(*, shift: Fraction | int = 0, wit
         tally.claim(
             flat, "the gradient of Loss_s vanishes at (ρ*, θ*_{-s})", rho=rho, reported=reported, gradient=in_rho
         )
+
+    def decide(problem: LinearProblem) -> bool | None:
+        found = problem.minimum()
+        if found is None:
+            return None
+        rho, thetas = found
+        in_rho, in_thetas = problem.gradient(rho, [*thetas[:-1], [x + shift for x in thetas[-1]]])
+        return not any(in_rho) and not any(x for row in in_thetas[:-1] for x in row)
+
+    attack(tally, "the gradient of Loss_s vanishes, the last user frozen", arguments(problem=linear_problems()), decide)
     return tally.evidence()
 
 
@@ -161,7 +173,6 @@ def modified_loss_drops_the_data_only(*, keeps_pull: bool = True, keeps_data: bo
     "lem3_gradient_to_model",
     part="squared_l2",
     method="symbolic",
-    in_words="that F(ρ∞)+g∞ = 0, by continuity of F (Lemma 13)",
     equations=(48, 49, 50, 51, 52),
     falsehoods={"one_lambda": {"two": 1}, "other_sign": {"sign": 1}},
     strengthen=lambda excess: {"two": 2 * (1 + excess)},
@@ -169,12 +180,14 @@ def modified_loss_drops_the_data_only(*, keeps_pull: bool = True, keeps_data: bo
 def model_for_a_gradient_squared(*, two: Fraction | int = 2, sign: int = -1) -> Evidence:
     """ℓ2²: θ♠ = ρ∞ + sign·g∞/(2λ), sign -1, makes ρ∞ the minimum of the modified loss exactly, without an ε.
 
-    Proof.  ∇_ρLoss² = ∇Loss¹ + ∇_ρR(ρ, θ_s) - g∞ (52) vanishes where 2λ(ρ∞-θ♠) = g∞.  No strong convexity is needed.
+    Proof.  F(ρ∞)+g∞ = 0, as F is Lipschitz and ρ^{t+1}-ρ^t = -η(F(ρ^t)+g_t) → 0.  ∇_ρLoss² = ∇Loss¹ +
+    ∇_ρR(ρ, θ_s) - g∞ (52) vanishes where 2λ(ρ∞-θ♠) = g∞; the loss is convex.  No strong convexity is needed.
     """
     tally = Tally()
     rho, g, lam = sp.symbols("rho g lambda", positive=True)
     theta = rho + sign * g / (sp.Rational(two) * lam)
     tally.step(vanishes(2 * lam * (rho - theta) - g), "∇_ρR(ρ∞, θ♠) = g∞")
+    limit_equation(tally)
     for problem, limit in exact_problems():
         f = problem.honest_gradient(-1, limit)
         if f is None:
@@ -192,13 +205,17 @@ def model_for_a_gradient_squared(*, two: Fraction | int = 2, sign: int = -1) -> 
     "lem3_gradient_to_model",
     part="smooth_l2",
     method="symbolic",
-    in_words="strong convexity of the modified loss around ρ∞ (Lemma 13) turns a small gradient into a small distance",
     equations=(54, 55, 56),
     falsehoods={"as_for_l2_squared": {"scaled": False}, "boundary_is_reached": {"boundary_exact": True}},
 )
 def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = False) -> Evidence:
     """smooth-ℓ2: θ♠ = ρ∞-g/√(λ²-‖g‖²) for ‖g‖ < λ, exactly; on the boundary θ♠ at distance r errs by λ(1-r/√(1+r²)) <
     λ/(2r²).
+
+    Proof.  F(ρ∞)+g∞ = 0 as for ℓ2².  On the boundary the gradient of the modified loss f at ρ∞ is that error.  Let μ
+    be the modulus of e on the ball of radius ε around ρ∞ (Lemma 13), which does not depend on θ♠.  If the minimum ρ*
+    is outside, the slope towards it at the sphere is at most 0, that at ρ*, and at least με-‖∇f(ρ∞)‖: so the error is
+    at least με, and for large r it is not.
     """
     tally = Tally()
     g, lam, r = sp.symbols("g lambda r", positive=True)
@@ -212,6 +229,12 @@ def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = F
             "√(1+r²) < r+1/(2r)",
         )
         tally.step(bool(sp.limit(error, r, sp.oo) == 0) or None, "the error vanishes with growing r")
+        limit_equation(tally)
+        size, along, sphere, mu, eps = sp.symbols("G a s mu epsilon", real=True)
+        brackets = (size + along) + (sphere - along - mu * eps) - sphere
+        tally.step(
+            vanishes(size - mu * eps - brackets), "‖∇f(ρ∞)‖-με is a sum of three nonnegative terms if ‖ρ*-ρ∞‖ > ε"
+        )
     for (z_value, root), lam_value in product(PYTHAGOREAN, [Fraction(1), Fraction(3)]):
         gradient = lam_value * z_value / root
         distance = z_value if scaled else gradient / (2 * lam_value)
@@ -233,19 +256,29 @@ def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = F
 @check(
     "lem3_gradient_to_model",
     part="l2",
-    method="certified",
-    in_words="that the minimum may be a set, of which ρ∞ is an element: the printed proof, by way of Lemma 13, does "
-    "not cover ℓ2",
+    method="class",
     falsehoods={"beyond_lambda": {"reach": Fraction(2)}, "model_elsewhere": {"shift": Fraction(1, 4)}},
     strengthen=lambda excess: {"reach": 1 + excess},
 )
 def model_for_a_gradient_l2(*, reach: Fraction | int = 1, shift: Fraction | int = 0) -> Evidence:
     """ℓ2: θ♠ = ρ∞ makes ρ∞ a minimum of the modified loss whenever ‖g∞‖ ≤ λ.
 
-    Proof.  The subdifferential of λ‖ρ-ρ∞‖ at ρ∞ is the whole ball, so it contains g∞ = -F(ρ∞).  Instances: d = 1, one
-    honest user with L(θ) = θ²; F(ρ) = 2ρ for |ρ| ≤ λ/2, ±λ beyond.
+    Proof.  F(ρ∞)+g∞ = 0 as for ℓ2² (F is Lipschitz for smooth L_n).  e is convex with gradient -g∞ at ρ∞, so
+    e(ρ)+λ‖ρ-ρ∞‖-e(ρ∞) is the slack of e plus λ‖x‖-g∞ᵀx ≥ 0, x = ρ-ρ∞.  (The minimum may be a set, of which ρ∞ is an
+    element: Lemma 13, which the printed proof uses, does not cover ℓ2.)  Instances: d = 1, one honest user with
+    L(θ) = θ²; F(ρ) = 2ρ for |ρ| ≤ λ/2, ±λ beyond.
     """
     tally = Tally()
+    if reach == 1 and not shift:
+        limit_equation(tally)
+        slack, length, along, bound = sp.symbols("s x g_along lambda", real=True)
+        tally.step(
+            vanishes((slack - along) + bound * length - slack - (bound * length - along)),
+            "e(ρ)+λ‖x‖-e(ρ∞) = slack + (λ‖x‖-g∞ᵀx)",
+        )
+        u1, u2, v1, v2 = sp.symbols("u1 u2 v1 v2", real=True)
+        gram = (u1**2 + u2**2) * (v1**2 + v2**2) - (u1 * v1 + u2 * v2) ** 2
+        tally.step(vanishes(gram - (u1 * v2 - u2 * v1) ** 2), "Cauchy-Schwarz, in the plane of g∞ and x")
     for lam, part in product([Fraction(1), Fraction(4)], [Fraction(0), Fraction(1, 2), Fraction(-1), Fraction(1)]):
         size = reach * part * lam
         rho = part * lam / 2
@@ -430,8 +463,7 @@ def _under_model_attack(problem: LinearProblem, report: Vector) -> tuple[Vector,
 
 @check(
     "lem2_data_to_model",
-    method="certified",
-    in_words="learners other than least squares with ℓ2²",
+    method="class",
     equations=(3,),
     falsehoods={
         "a_thousandth_of_the_data": {"share": Fraction(1, 1000)},
@@ -439,20 +471,24 @@ def _under_model_attack(problem: LinearProblem, report: Vector) -> tuple[Vector,
     },
 )
 def dataset_imitates_a_report(*, share: Fraction = Fraction(1), target_shift: Fraction = Fraction(0)) -> Evidence:
-    """Noiseless answers of θ♠, of an explicit number, bring every model within ε of the model attack.
+    """Honest answers of θ♠, enough of them, bring every model within ε of the model attack; so some dataset does.
 
-    Proof for least squares with ℓ2²: the attacker learns θ♠ up to (2ν‖θ♠‖+‖∇R‖)/λ_min(ΣQQᵀ); ρ* follows with a factor
-    below 1 (C8), and each θ_n* follows ρ* with the factor λ/(λ+ν) at most.  Both minima are solved for exactly.
+    Proof.  By Lemma 14 they do with probability at least 1-δ > 0; an event of positive probability happens for some
+    data.  Instances: noiseless answers to least squares with ℓ2², of an explicit number: the attacker learns θ♠ up to
+    (2ν‖θ♠‖+‖∇R‖)/λ_min(ΣQQᵀ); ρ* follows with a factor below 1 (C8), and each θ_n* follows ρ* with the factor
+    λ/(λ+ν) at most.  Both minima are solved for exactly.
     """
     tally = Tally()
+    delta, spare = sp.symbols("delta s", positive=True)
+    tally.step(bool((1 - delta).subs(delta, 1 / (1 + spare)).is_positive) or None, "1-δ > 0 for δ = 1/(1+s) < 1")
     _imitation(tally, share, target_shift)
     return tally.evidence()
 
 
 @check(
     "lem14_sampling",
-    method="certified",
-    in_words="answers with noise (their concentration is Lemma 23), and learners other than least squares with ℓ2²",
+    method="class",
+    modulo=("extreme_value", "heine_cantor"),
     equations=(40,),
     falsehoods={
         "a_thousandth_of_the_data": {"share": Fraction(1, 1000)},
@@ -462,8 +498,22 @@ def dataset_imitates_a_report(*, share: Fraction = Fraction(1), target_shift: Fr
 def sampled_answers_imitate_a_report(
     *, share: Fraction = Fraction(1), target_shift: Fraction = Fraction(0)
 ) -> Evidence:
-    """For every ε there is a number of data from which on (40) holds, here without noise, so with probability 1."""
+    """For every ε there is a number of data from which on (40) holds with probability 1-δ; without noise, with 1.
+
+    Proof.  Local PAC* puts θ_s* within κ of θ♠ with probability 1-δ, and the others' models minimize
+    f' = Loss_s(·, θ_s*) (Lemma 1), while z♠ is the minimum, alone, of f = Loss_s(·, θ♠).  *Convex R*: on the sphere of
+    radius ε around z♠ the continuous f exceeds f* by some 2κ'+s (extreme values), and |f-f'| = |R(ρ, θ_s*)-R(ρ, θ♠)| ≤
+    κ' on the ball for small κ (uniform continuity); so f' has its minima in the ball.  *Any continuous R that tends
+    to infinity*: by (41) to (47) as repaired, see the part `proof_45`; the same inequality, with the least value of f
+    outside the ball instead of the sphere.
+    Instances: noiseless answers to least squares with ℓ2², exact.
+    """
     tally = Tally()
+    stays_near(tally)
+    least, eta, first, second, third = sp.symbols("f_* eta s1 s2 s3", nonnegative=True)
+    outside, centre = least + eta + first - (eta / 3 - second), least + eta / 3 - third
+    left = eta / 3 + first + second + third
+    tally.step(vanishes(outside - centre - left), "any R: f' outside exceeds f'(z♠) by η/3 or more")
     _imitation(tally, share, target_shift)
     return tally.evidence()
 

@@ -12,7 +12,9 @@ from itertools import product
 import sympy as sp
 
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import rationals, vanishes
+from proofs_checks.search import attack, rationals, vanishes
+from proofs_checks.steps import powers_vanish
+from proofs_checks.strategies import arguments, rational
 
 ETA, L, MU = sp.symbols("eta L mu", positive=True)
 X, Y, STAR, ZETA, G = sp.symbols("x y x_* zeta G", real=True)
@@ -27,10 +29,19 @@ Q = [Fraction(1, 100), Fraction(1, 4), Fraction(1, 2), Fraction(99, 100), Fracti
         "no_gain": {"gain": Fraction(3, 4)},
         "twice_the_step": {"longest": 2},
         "error_with_the_other_sign": {"sign": -1},
+        "without_smoothness": {"flattest": -3, "steepest": 3},
     },
+    unneeded={"convexity": {"flattest": -1}},
     strengthen=lambda excess: {"gain": Fraction(1, 2) * (1 + excess)},
 )
-def descent_with_an_error(*, gain: Fraction = Fraction(1, 2), longest: Fraction | int = 1, sign: int = 1) -> Evidence:
+def descent_with_an_error(
+    *,
+    gain: Fraction = Fraction(1, 2),
+    longest: Fraction | int = 1,
+    sign: int = 1,
+    flattest: int = 0,
+    steepest: int = 1,
+) -> Evidence:
     """f(ρ-ηG) - f(ρ) ≤ -(η/2)‖G‖² + ηζᵀG for G = ∇f(ρ)+ζ, f L-smooth and η ≤ 1/L.  Convexity is not needed.
 
     Proof.  The L-smooth upper bound at ρ-ηG is -ηGᵀ(G-ζ) + (L/2)η²‖G‖², and the claimed bound exceeds it by
@@ -49,6 +60,19 @@ def descent_with_an_error(*, gain: Fraction = Fraction(1, 2), longest: Fraction 
         change = smooth * ((x - eta * step) ** 2 - x**2) / 2
         bound = -gain * eta * step**2 + sign * eta * zeta * step
         tally.claim(at_most(change, bound), "f(x-ηG)-f(x) for f = Lx²/2", L=smooth, eta=eta, x=x, zeta=zeta)
+
+    def decide(c: Fraction, eta: Fraction, x: Fraction, zeta: Fraction) -> bool:
+        return margin(c, eta, x, zeta) >= 0
+
+    def margin(c: Fraction, eta: Fraction, x: Fraction, zeta: Fraction) -> Fraction:
+        step = c * x + zeta
+        return -gain * eta * step**2 + sign * eta * zeta * step - c * ((x - eta * step) ** 2 - x**2) / 2
+
+    # L = 1; f = cx²/2 with curvatures from `flattest` to `steepest`.
+    for c, eta, (x, zeta) in product([flattest, steepest], [Fraction(1, 2), Fraction(1)], rationals(1, 8, 2)):
+        tally.claim(decide(Fraction(c), longest * eta, x, zeta), "f(x-ηG)-f(x) for f = cx²/2, L = 1", c=c, eta=eta, x=x)
+    drawn = arguments(c=rational(flattest, steepest), eta=rational(0, longest), x=rational(), zeta=rational())
+    attack(tally, "f(x-ηG)-f(x) for f = cx²/2, L = 1", drawn, decide, margin)
     return tally.evidence()
 
 
@@ -87,6 +111,15 @@ def gradient_on_the_unit_sphere(*, power: int = 1, factor: Fraction | int = 1) -
     return tally.evidence()
 
 
+def gradient_beyond_the_sphere() -> Evidence:
+    """Return the step from the unit sphere outwards: along the ray uᵀ∇f does not decrease, so it stays at least μ."""
+    tally = Tally()
+    gain, spare = sp.symbols("gain s", nonnegative=True)
+    far = MU + spare + gain
+    tally.step(vanishes(far - MU - spare - gain), "uᵀ∇f(ρ) = uᵀ∇f(ρ1) + gain >= μ beyond the unit sphere")
+    return tally.evidence()
+
+
 @check(
     "lem17_bounded_loss",
     part="proof_68",
@@ -111,6 +144,18 @@ def decrease_outside_the_ball(*, numerator: Fraction | int = 3, error: Fraction 
         g, zeta = Fraction(3, 4) * m_value + extra, error * m_value
         change = -g * (g - 2 * zeta) / 2
         tally.claim(at_most(change, -numerator * m_value**2 / 32), "η = 1, ζ parallel to G", m=m_value, G=g, zeta=zeta)
+
+    def margin(m: Fraction, more: Fraction, part: Fraction) -> Fraction:
+        g = Fraction(3, 4) * m + more
+        return g * (g - 2 * part * error * m) / 2 - numerator * m**2 / 32
+
+    attack(
+        tally,
+        "-(η/2)‖G‖²+ηζᵀG, η = 1, ‖G‖ = 3m/4+more, ζᵀG = part·‖ζ‖‖G‖",
+        arguments(m=rational(Fraction(1, 1000), 9), more=rational(0, 1000), part=rational(-1, 1)),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     return tally.evidence()
 
 
@@ -212,20 +257,29 @@ def _step_of_huber(x: Fraction, slope: Fraction) -> Fraction:
 @check(
     "lem17_bounded_loss",
     method="class",
-    in_words="the induction over t, with the finitely many early rounds taken into the maximum of (71)",
     falsehoods={"errors_need_not_vanish": {"error": Fraction(2)}, "step_beyond_two_over_l": {"reach": Fraction(3)}},
 )
 def loss_stays_bounded(*, error: Fraction = Fraction(1, 4), reach: Fraction | int = 1) -> Evidence:
     """f(ρ^t) ≤ M for all t, for η ≤ 1/L and errors that fall below μ/4.
 
     Proof.  Outside the unit ball around ρ* the loss decreases, by (64) as repaired and (65)-(68); from inside it a step
-    reaches at most the ball of (71), on which the loss has a maximum.
+    reaches at most the ball of (71), of radius r = 1+η(L+e), on which the loss is at most f*+Lr²/2.  So, from the
+    round T on in which errors are small, f(ρ^t) ≤ M := max(f(ρ^T), f*+Lr²/2) by induction; before T there are finitely
+    many values.
     """
     tally = Tally()
     if error <= Fraction(1, 4) and reach <= 1:
         bound = -ETA / 2 * G**2 + ETA * ZETA * G
         upper = -ETA * G * (G - ZETA) + L / 2 * ETA**2 * G**2
         tally.step(vanishes(bound - upper - ETA / 2 * (1 - ETA * L) * G**2), "the loss falls by Lemma 16")
+        for part in (gradient_on_the_unit_sphere(), gradient_beyond_the_sphere(), decrease_outside_the_ball()):
+            tally.adopt(part)
+        tally.adopt(one_step_from_inside_the_ball())
+        r, least, slope, now, drop, most = sp.symbols("r f_* s f_t drop M", nonnegative=True)
+        # f(x) <= f*+L‖x-x*‖²/2, with slack s; and M-f_t >= 0 before the step.
+        inside = least + L * r**2 / 2 - slope
+        tally.step(vanishes(least + L * r**2 / 2 - inside - slope), "inside the ball of radius r: f <= f*+Lr²/2 <= M")
+        tally.step(vanishes((most - (now - drop)) - (most - now) - drop), "outside: f(ρ^{t+1}) <= f(ρ^t) <= M")
     for start, curvature in product([Fraction(0), Fraction(5)], [Fraction(1), Fraction(1, 2)]):
         # Quadratic and Huber losses, errors that push outwards with all they may.
         for is_huber in (True, False):
@@ -248,7 +302,6 @@ def loss_stays_bounded(*, error: Fraction = Fraction(1, 4), reach: Fraction | in
 @check(
     "lem18_bounded_models",
     method="class",
-    in_words="that the loss is bounded along the iterates (Lemma 17)",
     printed={"has_minimizer": False},
     falsehoods={"without_a_minimizer": {"has_minimizer": False}, "half_the_radius": {"factor": Fraction(1, 2)}},
     errata=Erratum(
@@ -293,7 +346,6 @@ def sublevel_sets_are_bounded(*, has_minimizer: bool = True, factor: Fraction | 
 @check(
     "lem19_recursion",
     method="symbolic",
-    in_words="the choice of T for a given ε, and that α^t tends to 0",
     equations=(74, 78, 79),
     printed={"contracts": False},
     falsehoods={"alpha_one": {"contracts": False}, "errors_need_not_vanish": {"errors_vanish": False}},
@@ -307,7 +359,8 @@ def recursion_tends_to_zero(*, contracts: bool = True, errors_vanish: bool = Tru
     """u_{t+1} ≤ αu_t + δ_t with 0 ≤ α < 1 and δ_t → 0 gives u_t → 0.
 
     Proof.  u_{t+1} ≤ α^{t+1}u_0 + Σα^τδ_{t-τ}.  Let δ_s ≤ ε(1-α)/2 for s ≥ T; the late terms sum to at most
-    (ε(1-α)/2)/(1-α) = ε/2, and the early ones are M_0α^{t+1}, which tends to 0.
+    (ε(1-α)/2)/(1-α) = ε/2, and the early ones are M_0α^{t+1}.  With α = 1/(1+x) that is at most M_0/(1+(t+1)x)
+    (Bernoulli), which is below ε/2 from t = 2M_0/(εx) on.  For α = 0, u_{t+1} ≤ δ_t.
     """
     tally = Tally()
     alpha, eps, u, d = sp.symbols("alpha epsilon u delta", positive=True)
@@ -321,6 +374,7 @@ def recursion_tends_to_zero(*, contracts: bool = True, errors_vanish: bool = Tru
         early = sp.powsimp(alpha ** (t - s) / alpha ** (t + 1), combine="exp")
         tally.step(vanishes(sp.simplify(early - alpha ** (-s - 1))), "an early term is α^{t+1}·α^{-s-1}δ_s")
         tally.step(vanishes(alpha * (alpha**t * u) + d - (alpha ** (t + 1) * u + d)), "the induction step of (74)")
+        powers_vanish(tally)
     for a, first in product(
         [Fraction(0), Fraction(1, 2), Fraction(9, 10), Fraction(1), Fraction(2)], [Fraction(0), Fraction(1)]
     ):
@@ -424,6 +478,26 @@ def one_step_with_an_error(*, factor: Fraction | int = 2) -> Evidence:
         after_x = (1 - q) * x - error
         bound = (1 - q) * x**2 - factor * after_x * error
         tally.claim(at_most(after_x**2, bound), "f = μx²/2, q = ημ, ηζ = e", q=q, x=x, e=error, next=after_x)
+    # There the slack is q(1-q)x²+e²; the factor 2(1-s) adds 2s·x'e, so that s is caught at e = -s, q = s²/2.
+    for digits in range(1, 14):
+        s = Fraction(1, 10**digits)
+        after_x = 1 - s * s / 2 + s
+        bound = 1 - s * s / 2 + factor * after_x * s
+        tally.claim(at_most(after_x**2, bound), "f = μx²/2, q = s²/2, ηζ = -s, x = 1", s=s, next=after_x)
+
+    def margin(mu: Fraction, c: Fraction, eta: Fraction, x: Fraction, e: Fraction) -> Fraction:
+        after = x - eta * c * x - e
+        return (1 - min(mu, c) * eta) * x**2 - factor * after * e - after**2
+
+    # L = 1; f = cx²/2 is μ-strongly convex for μ <= c.
+    unit = rational(0, 1)
+    attack(
+        tally,
+        "f = cx²/2, μ <= c <= L = 1, η <= 1, ηζ = e",
+        arguments(mu=unit, c=unit, eta=unit, x=rational(), e=rational()),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     return tally.evidence()
 
 
@@ -469,6 +543,19 @@ def from_squares_to_distances(*, of_delta: Fraction | int = 1, rate: Fraction | 
             delta=delta,
             v=v_value,
         )
+
+    def margin(u: Fraction, q: Fraction, delta: Fraction, v: Fraction) -> Fraction:
+        # A v beyond the hypothesis says nothing.
+        return (1 - rate * q) * u + of_delta * delta - v if v * v <= (1 - q) * u * u + delta * v else Fraction(1)
+
+    size = rational(0, 1000)
+    attack(
+        tally,
+        "v <= (1-q/2)u+δ where v² <= (1-q)u²+δv",
+        arguments(u=size, q=rational(0, 1), delta=size, v=size),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     tiny = Fraction(1, 10**14)
     # √(1-q) >= 1 - q/2 - q²/2 for q <= 1/2.
     tally.claim(at_most(1 - tiny / 2 - tiny**2 / 2, 1 - rate * tiny), "q = 10⁻¹⁴, u = 1, δ = 0", q=tiny)
@@ -478,7 +565,7 @@ def from_squares_to_distances(*, of_delta: Fraction | int = 1, rate: Fraction | 
 @check(
     "lem15_convergence",
     method="class",
-    in_words="that the iterates stay in a compact set (Lemmas 17 and 18), on which μ > 0, and the passage to the limit",
+    unneeded={"η ≤ 1/L (any η < 2/L will do; seen on instances, see C4)": {"reach": Fraction(3, 2)}},
     printed={"interior": False},
     falsehoods={
         "limit_on_the_boundary": {"interior": False},
@@ -508,6 +595,8 @@ def global_model_converges(*, interior: bool = True, nu: Fraction | int = 1, rea
     if interior and nu and reach <= 1:
         left = ((1 - q / 2) * u + d / 2) ** 2 - ((1 - q) * u**2 + d**2 / 4)
         tally.step(vanishes(left - (q**2 * u**2 / 4 + (1 - q / 2) * u * d)), "u' <= (1-q/2)u + δ, as in (93)")
+        tally.adopt(three_points())
+        tally.adopt(one_step_with_an_error())
         half = sp.Symbol("r", positive=True)
         pull = half / sp.sqrt(1 + half**2)
         tally.step(bool(sp.simplify(1 - pull**2).is_positive) or None, "F(ρ)² < λ² for smooth-ℓ2 with N = 2")

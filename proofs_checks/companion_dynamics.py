@@ -12,7 +12,9 @@ from itertools import product
 import sympy as sp
 
 from proofs_checks.registry import Evidence, Tally, at_most, check, less
-from proofs_checks.search import is_sum_of_squares, vanishes
+from proofs_checks.search import attack, is_sum_of_squares, vanishes
+from proofs_checks.steps import linear_recursion_vanishes
+from proofs_checks.strategies import arguments, rational
 
 SMALL = [Fraction(1, 4), Fraction(1), Fraction(7, 2)]
 
@@ -64,6 +66,25 @@ def lyapunov_function_decreases(
             (w + y / 2) ** 2 + 2 * (b + y / 2) ** 2 + (a - y / 2) ** 2 + (s - 1) * (4 * b**2 + (b - a) ** 2 + y**2)
         )
         tally.step(vanishes(drop - brackets - squares), "V_t - V_{t+1} is a sum of nonnegative terms")
+
+    def margin(c: Fraction, x: Fraction, last: Fraction, bound: Fraction) -> Fraction:
+        # One round in d = 1 with ηF = cρ, c <= q, target and minimizer 0, GRAD = [-bound/η, bound/η]; `last` is the
+        # global model before.
+        before, now = c * last, c * x
+        moved = x - before
+        after_x = moved - max(-bound, min(bound, moved)) - (now - before)
+        return (x**2 + gradient_weight * before**2 + weight / q * (now - before) ** 2) - (
+            after_x**2 + gradient_weight * now**2 + weight / q * (c * after_x - now) ** 2
+        )
+
+    number = rational(-9, 9)
+    attack(
+        tally,
+        "V_{t+1} <= V_t against ℓ2 on a quadratic, one round from anywhere",
+        arguments(c=rational(0, q), x=number, last=number, bound=rational(0, 100)),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     for start in [
         (Fraction(1), Fraction(1)),
         (Fraction(1), Fraction(-1)),
@@ -86,19 +107,30 @@ def lyapunov_function_decreases(
 @check(
     "c1_cga_converges",
     part="limit",
-    method="certified",
-    in_words="that a nonincreasing distance to every solution and vanishing steps give convergence (Opial), and that "
-    "a minimizer exists",
+    method="class",
+    modulo=("extreme_value", "opial"),
     falsehoods={"reaches_the_target": {"clips": False}, "long_step": {"q": Fraction(6, 10)}},
 )
 def limit_minimizes_the_tilted_loss(*, clips: bool = True, q: Fraction = Fraction(2, 5)) -> Evidence:
     """The limit minimizes e + λ‖·-θ†‖ for ℓ2 and smooth-ℓ2: F(ρ∞) + u = 0 for some u in λ∂‖·‖ at ρ∞-θ†, independent
     of η.
 
+    Proof.  A minimizer exists: e ≥ 0 for nonnegative losses, so e+λ‖·-θ†‖ tends to infinity (for ℓ2² only θ† will
+    do).  For η < 1/(2L), s = 1/(2ηL) > 1, the decrease of V_t in the part `lyapunov` makes the sums of ‖b‖², ‖b-a‖²,
+    ‖y‖² and ‖w+y/2‖² finite; so a, b and w = p+a-b vanish, hence p, and z-ρ^t = -(a+p): cluster points of ρ^t and z are
+    the same, and there -F ∈ ∂ψ, as F is continuous and the graph of ∂ψ is closed.  ‖ρ^t-ρ̄‖² = V_t minus terms that
+    vanish, so it converges for every solution ρ̄; Opial's lemma ends it.
     Instances: e = ρ²/2 (F = ρ, L = 1), target θ, bound λ: the limit is θ clipped to [-λ, λ], up to 10⁻⁶ after 300
     rounds.
     """
     tally = Tally()
+    if clips and q < Fraction(1, 2):
+        tally.adopt(lyapunov_function_decreases())
+        a, b, p, y = sp.symbols("a b p y", real=True)
+        w = p + a - b
+        tally.step(vanishes(p - ((w + y / 2) - y / 2 - (a - b))), "p = (w+y/2)-y/2-(a-b), which vanishes")
+        x = sp.Symbol("x", real=True)
+        tally.step(vanishes(((x - a - p) - x) + a + p), "z-ρ^t = -(a+p)")
     for target, lam, start in product(
         [Fraction(1, 2), Fraction(5)], [Fraction(1), Fraction(2)], [Fraction(0), Fraction(-4)]
     ):
@@ -124,7 +156,6 @@ def limit_minimizes_the_tilted_loss(*, clips: bool = True, q: Fraction = Fractio
     "c2_sharp_step",
     part="convergence",
     method="symbolic",
-    in_words="that a nonnegative sequence below a linear recursion with roots inside the unit circle vanishes",
     falsehoods={"six_tenths": {"q": Fraction(6, 10)}, "one": {"q": Fraction(1)}},
     strengthen=lambda excess: {"q": Fraction(1, 2) + 4 * excess},
 )
@@ -133,10 +164,12 @@ def converges_below_one_half(*, q: Fraction = Fraction(49, 100)) -> Evidence:
     convexity is used.
 
     Proof.  The rate r solves r² = qr+q, and 1-q-q = 1-2q > 0 puts it below 1: at r = 1 the polynomial r²-qr-q is 1-2q
-    > 0, and it increases beyond its positive root.
+    > 0, and it increases beyond its positive root.  By induction u_t ≤ C·r^t, and r^t vanishes.
     """
     tally = Tally()
     k = sp.Symbol("q", positive=True)
+    if q < Fraction(1, 2):
+        linear_recursion_vanishes(tally, k, k)
     rate = (k + sp.sqrt(k**2 + 4 * k)) / 2
     tally.step(vanishes(rate**2 - k * rate - k), "r = (q+√(q²+4q))/2 solves r² = qr+q")
     tally.step(vanishes((2 - k) ** 2 - (k**2 + 4 * k) - 4 * (1 - 2 * k)), "√(q²+4q) < 2-q exactly if q < 1/2")
@@ -196,6 +229,15 @@ def minimized_loss_is_smoother(*, factor: Fraction | int = 1, plain: bool = Fals
             is_sum_of_squares(k**2 * drho**2 - dh**2 - 2 * k * added, [(sp.Integer(1), k * drho - dh)]),
             "and give the Lipschitz bound",
         )
+    positive = rational(Fraction(1, 1000), 1000)
+    attack(
+        tally,
+        "e_n = (ar/(a+r))ρ²/2 for L_n = aθ²/2 + bθ, a <= L_n, R_0 = rz²/2, r <= L_R",
+        arguments(a=positive, r=positive, more=rational(0, 9)),
+        lambda a, r, more: (
+            a * r / (a + r) <= factor * ((r + more) if plain else (a + more) * (r + more) / (a + r + 2 * more))
+        ),
+    )
     for a, r in product(SMALL, SMALL):
         true = a * r / (a + r)
         bound = r if plain else true
@@ -223,6 +265,14 @@ def rate_of_descent(*, factor: Fraction | int = 1, share: Fraction | int = 1) ->
         bracket = g * x - g**2 / (smooth + mu) - smooth * mu * x**2 / (smooth + mu)
         left = (1 - eta * mu) ** 2 * x**2 - (x - eta * g) ** 2 - 2 * eta * bracket
         tally.step(vanishes(left - eta * (2 / (smooth + mu) - eta) * (g**2 - mu**2 * x**2)), "the rate follows")
+
+    def decide(mu: Fraction, more: Fraction, part: Fraction, place: Fraction) -> bool:
+        eta_value = share * part * 2 / (2 * mu + more)
+        return abs(1 - eta_value * (mu + place * more)) <= abs(1 - factor * eta_value * mu)
+
+    unit = rational(0, 1)
+    drawn = arguments(mu=rational(Fraction(1, 1000), 9), more=rational(0, 1000), part=unit, place=unit)
+    attack(tally, "one step on f = cx²/2, μ <= c <= L = μ+more, η = part·2/(L+μ)", drawn, decide)
     for mu_value, top, part in product(
         [Fraction(1, 10), Fraction(1)], [Fraction(1), Fraction(4)], [Fraction(1, 2), Fraction(1)]
     ):
@@ -245,16 +295,16 @@ def rate_of_descent(*, factor: Fraction | int = 1, share: Fraction | int = 1) ->
 @check(
     "c4_convergence_exactly_when",
     part="condition",
-    method="certified",
-    in_words="that a convex function whose slopes at infinity are positive in all directions has a minimizer, and "
-    "only then (d > 1)",
+    method="symbolic",
+    modulo=("extreme_value",),
     falsehoods={"up_to_the_boundary": {"closed": True}, "one_user_more": {"extra": 1}},
 )
 def minimizer_exists_inside_the_ball(*, closed: bool = False, extra: int = 0) -> Evidence:
     """smooth-ℓ2, ν > 0: e + gᵀρ has a minimizer exactly if ‖g‖ < (N-1)λ.
 
-    Proof.  Every honest report is shorter than λ, and tends to length λ, in the direction of ρ, as ρ → ∞ (the ridge
-    term holds θ_n back).  So F takes every value of length below (N-1)λ, and no other.  Instances: d = 1, k users
+    Proof.  *Only if*: every honest report is shorter than λ, so F+g does not vanish if ‖g‖ ≥ (N-1)λ.  *If*: with
+    nonnegative losses e_n(ρ) ≥ min_θ ν‖θ‖²+λ‖ρ-θ‖ ≥ λ‖ρ‖-λ²/(4ν), as νt²-λt ≥ -λ²/(4ν); so e+gᵀρ ≥ ((N-1)λ-‖g‖)‖ρ‖ -
+    (N-1)λ²/(4ν) tends to infinity, and a continuous function that does has a minimum.  Instances: d = 1, k users
     without data, z = ρ-θ: |F| = kλz/√(1+z²) at ρ = z + λz/(2ν√(1+z²)).
     """
     tally = Tally()
@@ -262,6 +312,10 @@ def minimizer_exists_inside_the_ball(*, closed: bool = False, extra: int = 0) ->
     pull = r / sp.sqrt(1 + r**2)
     tally.step(bool(sp.limit(pull, r, sp.oo) == 1) or None, "the report tends to λ")
     tally.step(vanishes(1 - pull**2 - 1 / (1 + r**2)), "and stays below it")
+    nu, lam, t, others, length, g = sp.symbols("nu lambda t n rho g", positive=True)
+    tally.step(vanishes(nu * t**2 - lam * t + lam**2 / (4 * nu) - nu * (t - lam / (2 * nu)) ** 2), "νt²-λt >= -λ²/(4ν)")
+    bound = others * (lam * length - lam**2 / (4 * nu)) - g * length
+    tally.step(vanishes(bound - (others * lam - g) * length + others * lam**2 / (4 * nu)), "the growth of e+gᵀρ")
     for k, size in product(
         [1, 2, 5], [Fraction(0), Fraction(9, 10), Fraction(1), Fraction(3, 2), Fraction(2), Fraction(5)]
     ):
@@ -276,7 +330,6 @@ def minimizer_exists_inside_the_ball(*, closed: bool = False, extra: int = 0) ->
     "c5_local_variant",
     part="convergence",
     method="symbolic",
-    in_words="that a nonnegative sequence below a linear recursion with roots inside the unit circle vanishes",
     falsehoods={
         "threshold_of_the_plain_attack": {"q": Fraction(1, 2)},
         "larger_a": {"a": Fraction(1, 2)},
@@ -289,9 +342,11 @@ def local_variant_converges(
 
     Proof.  The variant reports what makes ρ^{t+1} = θ† + bF_{t-1} - η(F_t-F_{t-1}), b = 1/(2λ(N-1)); differences of
     two rounds have norm u_{t+1} ≤ ηLu_t + (ηL+bL)u_{t-1}.  At r = 1 the polynomial r²-qr-(q+a) is 1-2q-a > 0, so its
-    positive root is below 1.
+    positive root r is below 1.  By induction u_t ≤ C·r^t, and r^t vanishes.
     """
     tally = Tally()
+    if 2 * q + a < 1:
+        linear_recursion_vanishes(tally, *sp.symbols("q q+a", positive=True))
     target, f0, f1, f2, eta, b = sp.symbols("target F0 F1 F2 eta b", real=True)
     rho = sp.Symbol("rho", real=True)
     report = sp.solve(rho - eta * (f0 + sp.Symbol("g")) - target - b * f0, sp.Symbol("g"))[0]

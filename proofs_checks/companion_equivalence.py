@@ -1,4 +1,4 @@
-r"""Further statements on the equivalence: C7 and C8."""
+r"""Further statements on the equivalence: C6 to C9."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from fractions import Fraction
 from functools import cache
 from itertools import product
 
-import numpy as np
 import sympy as sp
+from flint import arb, ctx
+from hypothesis import strategies as st
 
 from proofs_checks.b_equivalence import (
     model_for_a_gradient_l2,
@@ -15,9 +16,9 @@ from proofs_checks.b_equivalence import (
     model_for_a_gradient_squared,
 )
 from proofs_checks.registry import Evidence, Tally, at_most, check
-from proofs_checks.search import is_sum_of_squares, vanishes
-from solvers import honest_gradient
-from theory import LeastSquares, Problem, SmoothL2, UserDataset
+from proofs_checks.search import PRECISION, attack, ball, is_sum_of_squares, precise, vanishes
+from proofs_checks.steps import descent_converges
+from proofs_checks.strategies import arguments, rational
 
 SMALL = [Fraction(1, 4), Fraction(1), Fraction(7, 2)]
 
@@ -49,7 +50,7 @@ def preimage_smooth(*, scaled: bool = True, boundary_exact: bool = False) -> Evi
 @check(
     "c7_preimage",
     part="l2",
-    method="certified",
+    method="class",
     falsehoods={"beyond_lambda": {"reach": Fraction(2)}, "model_elsewhere": {"shift": Fraction(1, 4)}},
 )
 def preimage_l2(*, reach: Fraction | int = 1, shift: Fraction | int = 0) -> Evidence:
@@ -80,6 +81,16 @@ def global_model_follows_the_learned_model(*, factor: Fraction | int = 1, honest
         tally.step(
             is_sum_of_squares(claimed - 2 * (2 * lam + m) * slack, [(sp.Integer(1), square)]), "the bound follows"
         )
+    positive = rational(Fraction(1, 1000), 9)
+    attack(
+        tally,
+        "dρ*/dθ_s for others whose local losses have curvature 2ν+h",
+        arguments(lam=positive, nu=positive, h=rational(0, 100), others=st.integers(1, 9)),
+        lambda lam, nu, h, others: (
+            2 * lam / (2 * lam + others * 2 * lam * (2 * nu + h) / (2 * lam + 2 * nu + h))
+            <= factor * 2 * lam / (2 * lam + (others + honest) * 2 * lam * nu / (lam + nu))
+        ),
+    )
     for lam_value, nu, others in product(SMALL, SMALL, [1, 3, 10]):
         modulus = others * 2 * lam_value * nu / (lam_value + nu)
         claimed_modulus = (others + honest) * 2 * lam_value * nu / (lam_value + nu)
@@ -124,19 +135,25 @@ def reach_is_bounded(*, counted: int = 0, factor: Fraction | int = 1) -> Evidenc
 @check(
     "c9_reach",
     part="reached",
-    method="certified",
-    in_words="d > 1, and honest losses other than those of the instances",
+    method="class",
     falsehoods={"beyond_f_lambda": {"beyond": Fraction(11, 10)}, "one_attacker_fewer": {"fewer": 1}},
     strengthen=lambda excess: {"beyond": 1 + excess},
 )
 def reach_is_attained(*, beyond: Fraction | int = 1, fewer: int = 0) -> Evidence:
-    """ℓ2: every ρ with |F(ρ)| ≤ fλ is a global minimum for some data of f attackers: each reports the model ρ with
+    """ℓ2: every ρ with ‖F(ρ)‖ ≤ fλ is a global minimum for some data of f attackers: each learns the model ρ with
     local gradient -F/f.
 
-    The data point (w, wρ+1) with w = F/f+2νρ has the local gradient -F/f at ρ, which is a subgradient of the kink if
-    |F|/f ≤ λ.
+    Proof.  The data point (w, wᵀρ+1) with w = F/f+2νρ has the local gradient -w+2νρ = -F/f at ρ, which the kink
+    balances, as ‖F‖/f ≤ λ; in ρ the f forces add up to -F.  The loss is convex, so this is a minimum, in every
+    dimension and for all convex losses of the others.
     """
     tally = Tally()
+    if beyond == 1 and not fewer:
+        force, model, count, nu_, inner = sp.symbols("F rho f nu s", positive=True)
+        query = force / count + 2 * nu_ * model
+        local_gradient = (inner - (inner + 1)) * query + 2 * nu_ * model  # inner = wᵀρ
+        tally.step(vanishes(local_gradient + force / count), "the local gradient at ρ is -F/f")
+        tally.step(vanishes(force + count * local_gradient), "F+Σu = 0")
     for attackers, lam, nu, part in product(
         [1, 2, 4], SMALL, [Fraction(1, 2)], [Fraction(0), Fraction(1, 3), Fraction(1)]
     ):
@@ -162,51 +179,122 @@ def reach_is_attained(*, beyond: Fraction | int = 1, fewer: int = 0) -> Evidence
 
 @check(
     "c6_four_way",
-    method="sampled",
-    falsehoods={"reach_is_half": {"reach": 0.5}, "reach_is_twice": {"reach": 2.0}, "always_reached": {"reach": 1e6}},
+    method="class",
+    falsehoods={
+        "reach_is_half": {"reach": Fraction(1, 2)},
+        "reach_is_twice": {"reach": Fraction(2)},
+        "always_reached": {"reach": Fraction(10**6)},
+    },
 )
-def four_ways_agree(*, reach: float = 1.0) -> Evidence:
-    """smooth-ℓ2, ν > 0: the counter-gradient attack reaches θ† exactly if |F(θ†)| ≤ λ; for ℓ2² always (Theorem 4).
+@precise
+def four_ways_agree(*, reach: Fraction | int = 1) -> Evidence:
+    """ν > 0, smooth-ℓ2: these are the same: a converging attack reaches θ†; ‖F(θ†)‖ ≤ λ; the counter-gradient attack
+    reaches θ†; for every ε some dataset puts ρ* within ε of θ†.  For ℓ2² all four always hold.
 
-    Proof.  The attack's limit minimizes e + λ‖·-θ†‖ (C1), which is θ† exactly if -F(θ†) is in the ball; so is the
-    existence of a constant attack and, up to ε, of a model (C7) and of a dataset (Lemma 2).  Instances: least
-    squares, d = 1, three honest users; F by the solver; a run ends within 10⁻³ of the target or farther than 10⁻²;
-    targets with ‖F‖ within 5 % of λ are left out.
+    Proof.  The first, the second and the fourth: Theorem 1, whose proof decides both sides by ‖F(θ†)‖ ≤ λ.  The third:
+    the attack's limit is a minimizer of e+λ‖·-θ†‖ (C1), and the only one, as e is strictly convex for ν > 0; θ† is it
+    exactly if 0 is in F(θ†) plus the ball of radius λ.  ℓ2²: GRAD is everything, and C1 says that the limit is θ†.
+    Instances, in ball arithmetic: d = 1, three honest users with data or without; targets with |F| within 5 % of λ are
+    left out.  The attack ends within 10⁻³ of the target or farther than 10⁻²; a data point puts ρ* within 10⁻⁶, or no
+    dataset can, as |F| > λ up to 10⁻² from the target while every local model pulls with less than λ.
     """
     tally = Tally()
-    for lam, target, size, distance in _counter_gradient_runs():
-        if abs(size - lam) < 0.05 * lam or abs(size - reach * lam) < 1e-9:
+    if reach == 1:
+        value, slack, length, along = sp.symbols("e s x F_along", real=True)
+        lam = sp.Symbol("lambda", positive=True)
+        gain = (value + slack - along) + lam * length - value
+        tally.step(
+            vanishes(gain - slack - (lam * length - along)), "‖F(θ†)‖ <= λ: e(ρ)+λ‖ρ-θ†‖-e(θ†) = s+(λ‖x‖+Fᵀx) >= 0"
+        )
+        size, step = sp.symbols("F t", positive=True)
+        tally.step(vanishes((lam * step - size * step) + (size - lam) * step), "‖F(θ†)‖ > λ: a step along -F lowers it")
+        descent_converges(tally)
+    for lam_value, target, size, distance, data in _four_ways():
+        if not (size > ball(Fraction(21, 20) * lam_value) or size < ball(Fraction(19, 20) * lam_value)):
             tally.skip()
             continue
-        reached = True if distance < 1e-3 else False if distance > 1e-2 else None
-        claimed = size <= reach * lam
+        attack = at_most(size, ball(reach * lam_value))
+        reached = True if distance < ball(Fraction(1, 1000)) else False if distance > ball(Fraction(1, 100)) else None
+        agree = None if None in (attack, reached, data) else attack is reached and attack is data
         tally.claim(
-            None if reached is None else reached is claimed,
-            "reached exactly if |F(θ†)| <= λ",
-            lam=lam,
+            agree,
+            "|F(θ†)| <= λ, the counter-gradient attack reaches θ†, and a dataset does",
+            lam=lam_value,
             target=target,
-            F=size,
-            distance=distance,
+            F=size.mid().str(8),
+            distance=distance.mid().str(8),
+            data=data,
         )
     return tally.evidence()
 
 
+_HONEST = ((Fraction(3), Fraction(1)), (Fraction(1, 2), Fraction(-2)), (Fraction(0), Fraction(0)))
+"""The honest users of C6: L(θ) = νθ² + (h/2)(θ-a)², as pairs h, a."""
+_NU = Fraction(1, 2)
+
+
+def _pull(rho: arb, h: arb, a: arb, lam: Fraction) -> arb:
+    """Enclose the honest report λz/√(1+z²) at ρ, where (h+2ν)(ρ-z)-ha = λz/√(1+z²).
+
+    The equation is k(z) = z+λz/((h+2ν)√(1+z²)) - m = 0 with k' ≥ 1, so that |z-z_0| ≤ |k(z_0)| for every z_0.
+    """
+    stiff = h + 2 * ball(_NU)
+    middle = rho - h * a / stiff
+    weight = ball(lam) / stiff
+
+    def gap(z: arb, at: arb) -> arb:
+        return z + weight * z / (1 + z * z).sqrt() - at
+
+    z, at = middle.mid(), middle.mid()
+    for _ in range(60):
+        move = gap(z, at) / (1 + weight / (1 + z * z).sqrt() ** 3)
+        z = (z - move.mid()).mid()
+        if abs(move) < ball(Fraction(1, 2 ** (PRECISION - 20))):
+            break
+    z = z + arb(0, abs(gap(z, middle)).upper())
+    return ball(lam) * z / (1 + z * z).sqrt()
+
+
+def _honest_sum(rho: arb, lam: Fraction) -> arb:
+    return sum((_pull(rho, ball(h), ball(a), lam) for h, a in _HONEST), arb(0))
+
+
 @cache
-def _counter_gradient_runs() -> tuple[tuple[float, float, float, float], ...]:
-    """Run the attack on each instance of C6: λ, the target, |F(target)|, and how far from the target it ends."""
-    rng = np.random.default_rng(6)
-    users = [UserDataset(rng.standard_normal((4, 1)), rng.standard_normal(4)) for _ in range(3)]
-    runs = []
-    for lam in (0.5, 2.0):
-        problem = Problem([*users, UserDataset.empty(1)], LeastSquares(), SmoothL2(lam), 0.5)
+@precise
+def _four_ways() -> tuple[tuple[Fraction, Fraction, arb, arb, bool | None], ...]:
+    """Return for each instance of C6: λ, θ†, |F(θ†)|, how far the attack ends from θ†, and whether data reach it."""
+    found = []
+    for lam in (Fraction(1, 2), Fraction(2)):
         # Each honest report is λ-Lipschitz in ρ (C3), so L <= 3λ.
-        eta = 0.4 / (3 * lam)
-        for target in (-3.0, -0.5, 0.0, 0.3, 1.0, 4.0):
-            size = abs(float(honest_gradient(problem, 3, np.array([target]))[0]))
-            rho, last, report = 0.0, 0.0, 0.0
-            for _ in range(150):
-                report = float(np.clip((rho - target) / eta - last, -lam, lam))
-                last = float(honest_gradient(problem, 3, np.array([rho]))[0])
-                rho -= eta * (last + report)
-            runs.append((lam, target, size, abs(rho - target)))
-    return tuple(runs)
+        eta = Fraction(2, 5) / (3 * lam)
+        for target in (Fraction(-3), Fraction(-1, 2), Fraction(0), Fraction(3, 10), Fraction(1), Fraction(4)):
+            f = _honest_sum(ball(target), lam)
+            found.append((lam, target, abs(f), _end_of_the_attack(lam, target, eta), _data_reach(lam, target, f)))
+    return tuple(found)
+
+
+def _end_of_the_attack(lam: Fraction, target: Fraction, eta: Fraction) -> arb:
+    """Enclose |ρ^t-θ†| after 60 rounds of the counter-gradient attack from 0."""
+    rho, last = arb(0), arb(0)
+    with ctx.workprec(4 * PRECISION):  # a round may double the radius of the ball
+        for _ in range(60):
+            report = ((rho - ball(target)) / ball(eta) - last).min(ball(lam)).max(ball(-lam))
+            last = _honest_sum(rho, lam)
+            rho = rho - ball(eta) * (last + report)
+    return abs(rho - ball(target))
+
+
+def _data_reach(lam: Fraction, target: Fraction, f: arb) -> bool | None:
+    """Decide whether a data point puts ρ* within 10⁻⁶ of the target; False if no dataset puts it within 10⁻²."""
+    if abs(f) < ball(lam):
+        model = ball(target) + f / (ball(lam) ** 2 - f**2).sqrt()
+        w = f + 2 * ball(_NU) * model
+        h, a = w * w, model + 1 / w if not w.contains(0) else arb(0)
+        slopes = []
+        for side in (-1, 1):
+            rho = ball(target + Fraction(side, 10**6))
+            slopes.append(_honest_sum(rho, lam) + _pull(rho, h, a, lam))
+        return True if slopes[0] < 0 and slopes[1] > 0 else None
+    # F increases: if it exceeds λ in size on the side towards 0 of the target, it does on both.
+    near = [_honest_sum(ball(target + Fraction(side, 100)), lam) for side in (-1, 1)]
+    return False if all(abs(value) > ball(lam) for value in near) else None

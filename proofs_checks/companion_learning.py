@@ -12,7 +12,9 @@ from flint import arb
 from proofs_checks.exact import Vector, apply, dot, matrix, vector
 from proofs_checks.f_gradient_pac import derivative_identities, difference_identity
 from proofs_checks.registry import Evidence, Tally, at_most, check, less
-from proofs_checks.search import ball, precise, sigmoid, vanishes, worst
+from proofs_checks.search import attack, ball, precise, sigmoid, vanishes, worst
+from proofs_checks.steps import power_vanishes
+from proofs_checks.strategies import arguments, rational
 
 _RADII = [Fraction(1, 100), Fraction(1), Fraction(10)]
 
@@ -68,6 +70,15 @@ def gradient_pac_is_decided_at_two_radii(
                 tally.claim(
                     at_most(right, left), "the event along one ray", H=rows, p=lean, A=slope, B=bound, u=u, r=radius
                 )
+
+    def decide(h: Fraction, p: Fraction, a_: Fraction, b_: Fraction, r_: Fraction) -> bool:
+        if (with_origin and p > b_) or (with_sphere and h - p < a_ - b_):
+            return True
+        return r_ * r_ * h - r_ * p >= factor * a_ * min(r_, r_ * r_) - b_ * r_
+
+    size = rational(0, 9)
+    drawn = arguments(h=size, p=rational(-9, 9), a_=size, b_=size, r_=rational(Fraction(1, 10**6), 1000))
+    attack(tally, "the event along one ray, uᵀHu = h, pᵀu = p", drawn, decide)
     return tally.evidence()
 
 
@@ -147,18 +158,31 @@ def constant_is_best_possible(*, at: Fraction | int = 1) -> Evidence:
 
 @check(
     "c17_sharp_exponent",
-    method="certified",
-    in_words="that the probabilities keep their limits (central limit theorem), and noise other than signs",
+    method="symbolic",
+    modulo=("central_limit", "law_of_large_numbers"),
     falsehoods={"one_half_works": {"alpha": Fraction(1, 2)}, "three_eighths_works": {"alpha": Fraction(3, 8)}},
 )
 @precise
 def exponent_above_one_half(*, alpha: Fraction = Fraction(3, 4)) -> Evidence:
     """P(|Σξ_i| > B·I^α) falls below 1 % for α = 3/4 at I = 4096, B = 1; for α = 1/2 it stays near P(|N| > B) > 30 %.
 
-    The event of Definition 3 for linear regression needs ‖ΣξQ‖ ≤ B·I^α (C15, up to the ridge term), so α = 1/2 fails
-    for every fixed B.
+    The event of Definition 3 for linear regression says ‖p‖ ≤ B·I^α and uᵀHu-pᵀu ≥ AI-B·I^α (C15), p = ΣξQ up to the
+    ridge term.  Proof.  *α > 1/2 works*: by Chebyshev P(‖ΣξQ‖ > B·I^α/2) ≤ 4vI/(B²I^{2α}), v = E‖ξQ‖² finite, tends to
+    0; and H/I → Σ (law of large numbers), so A < λ_min(Σ) works for every B > 0, and A > λ_min(Σ) does not, as I^α/I →
+    0.  *α ≤ 1/2 fails*: ΣξQ/√I has a normal limit that is not 0 (central limit theorem), so P(‖ΣξQ‖ ≤ B√I) stays
+    below 1 for every B.  Instances: signs, exact.
     """
     tally = Tally()
+    if alpha > Fraction(1, 2):
+        size, spread, b = sp.symbols("I v B", positive=True)
+        gap = sp.Symbol("g", positive=True)  # α = 1/2+g
+        chebyshev = spread * size / (b * size ** (sp.Rational(1, 2) + gap) / 2) ** 2
+        tally.step(
+            vanishes(sp.powsimp(sp.expand(chebyshev - 4 * spread / b**2 * size ** (-2 * gap)))),
+            "Chebyshev's bound is (4v/B²)I^{-2g}",
+        )
+        power_vanishes(tally, -2 * gap, "which tends to 0")
+        power_vanishes(tally, 1 / (1 + gap) - 1, "I^α/I → 0 for α < 1")
     for count in (4096,):
         bound = count ** float(alpha)
         # 4096^α is an integer for multiples of 1/4 and of 1/3; else it is rounded up, which favours the claim.
@@ -177,18 +201,24 @@ def exponent_above_one_half(*, alpha: Fraction = Fraction(3, 4)) -> Evidence:
 
 @check(
     "c18_necessary_and_sufficient",
-    method="certified",
-    in_words="that the second moment of the sample converges (law of large numbers)",
+    method="symbolic",
+    modulo=("law_of_large_numbers",),
     falsehoods={"singular_is_enough": {"singular": True}, "twice_the_eigenvalue": {"factor": 2}},
 )
 def second_moment_must_be_definite(*, singular: bool = False, factor: int = 1) -> Evidence:
     """Along every unit u, (θ-θ†)ᵀ∇L = I·r²uᵀΣ̂u + O(r) with Σ̂ → Σ: A > 0 works exactly if λ_min(Σ) > 0, and any A up
     to it.
 
-    If uᵀΣu = 0 then the data do not see u, and AI·r ≤ B·I^α·r + 2νr² fails at r = 1 for large I, whatever A > 0, B
-    and α < 1.
+    Proof.  If uᵀΣu = 0 then Qᵀu = 0 almost surely: the data do not see u, and AI ≤ B·I^α+2ν(1+‖θ†‖) fails at r = 1
+    for large I, whatever A > 0, B and α < 1.  Else Σ̂ → Σ (law of large numbers), and C15 and C17 give the event with
+    A < λ_min(Σ); for logistic regression with κ(R, K)·λ_min(E[QQᵀ1{‖Q‖ ≤ R}]) (C16), positive for large R: what is
+    dropped is not negative.  Second moments are all that is used.
     """
     tally = Tally()
+    if not singular and factor == 1:
+        power_vanishes(tally, 1 / (1 + sp.Symbol("g", positive=True)) - 1, "(B·I^α)/I → 0, so AI <= B·I^α+c fails")
+        power_vanishes(tally, -1, "2ν(1+‖θ†‖)/I → 0")
+        tally.adopt(distance_with_one_constant())
     cases = (
         [([[1, 0], [0, 0]], Fraction(1, 10)), ([[1, 1], [1, 1]], Fraction(1, 1000))]
         if singular

@@ -11,18 +11,20 @@ from itertools import product
 
 import sympy as sp
 from flint import arb
+from hypothesis import strategies as st
 
 from proofs_checks.exact import LinearUser, add, dot, times
 from proofs_checks.k_single_point import exact_problems, is_minimum, joined, reported_model
 from proofs_checks.l_linear_classification import poison_grows_with_the_number_of_users
 from proofs_checks.registry import Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import ball, precise, rationals, vanishes
+from proofs_checks.search import attack, ball, precise, rationals, vanishes
+from proofs_checks.strategies import arguments, rational
 
 
 @check(
     "c10_one_point",
     part="exact",
-    method="certified",
+    method="symbolic",
     falsehoods={"minus_one_over_c": {"sign": -1}, "c_instead_of_one_over_c": {"power": 1}},
     strengthen=lambda excess: {"sign": 1 + excess},
 )
@@ -122,6 +124,14 @@ def squares_of_answers(*, constant: Fraction | int = 4, upper: bool = False) -> 
         tally.claim(
             at_most(left, right), "4s <= ΣA² for three points with margins m", A=[a1, a2, a3], m=[m1, m2, m3], s=s
         )
+    if not upper:
+        attack(
+            tally,
+            "4s <= A² for one point with margin m",
+            arguments(a=rational(), m=rational()),
+            lambda a, m: constant * (a - m) * m <= a * a,
+            lambda a, m: a * a - constant * (a - m) * m,
+        )
     return tally.evidence()
 
 
@@ -198,14 +208,25 @@ def contribution_of_one_label(*, factor: Fraction | int = 1, of_one: bool = Fals
         value = point / (1 + point.exp())
         # At the peak itself the two sides are equal; near it balls of 160 bits tell them apart.
         tally.claim(at_most(value, bound), "xσ(-x) <= W(1/e)", x=point.mid().str(12))
+
+    def margin(x: Fraction) -> float:
+        return float((bound - ball(x) / (1 + ball(x).exp())).mid())
+
+    attack(
+        tally,
+        "xσ(-x) <= W(1/e)",
+        arguments(x=rational(-60, 60)),
+        lambda x: at_most(ball(x) / (1 + ball(x).exp()), bound),
+        margin,
+    )
     return tally.evidence()
 
 
 @check(
     "c12_logistic_budget",
     part="construction",
-    method="certified",
-    in_words="continuity of xσ(-x) between the two ends of the bracket",
+    method="symbolic",
+    modulo=("intermediate_value",),
     falsehoods={"one_label_fewer": {"fewer": 1}},
 )
 @precise
@@ -213,9 +234,13 @@ def enough_labels_are_exact(*, fewer: int = 0) -> Evidence:
     """With k = ⌈s/W(1/e)⌉ equal points Q = tw, label 1, kxσ(-x) = s has a solution x = ts in (0, 1+W(1/e)], by
     continuity.
 
-    Decided by the two ends: the value is 0 at x = 0, and at least s at the peak.
+    Decided by the two ends: the value is 0 at x = 0, and at the peak x = 1+W it is k(1+W)/(1+e^{1+W}) = kW ≥ s, as
+    We^W = 1/e says e^{1+W} = 1/W.
     """
     tally = Tally()
+    if not fewer:
+        omega = sp.Symbol("W", positive=True)
+        tally.step(vanishes((1 + omega) / (1 + 1 / omega) - omega), "(1+W)σ(-(1+W)) = W where e^{1+W} = 1/W")
     w = _lambert((-arb(1)).exp())
     peak = 1 + w
     top = peak / (1 + peak.exp())
@@ -263,15 +288,29 @@ def contribution_of_one_class_label(*, factor: Fraction | int = 1, two_classes: 
             tally.claim(
                 at_most(value, bound), "m_y - Σp_am_a <= W((K-1)/e)", K=classes, gaps=[gap.mid().str(8) for gap in gaps]
             )
+
+    def slack(gaps: list[Fraction]) -> arb:
+        weights = [(-ball(gap)).exp() for gap in gaps]
+        value = sum((ball(gap) * w for gap, w in zip(gaps, weights, strict=True)), arb(0)) / (1 + sum(weights, arb(0)))
+        return ball(factor) * _lambert(ball(1 if two_classes else len(gaps)) * (-arb(1)).exp()) - value
+
+    attack(
+        tally,
+        "m_y - Σp_am_a <= W((K-1)/e)",
+        arguments(gaps=st.lists(rational(-30, 60), min_size=1, max_size=5)),
+        lambda gaps: at_most(0, slack(gaps)),
+        lambda gaps: float(slack(gaps).mid()),
+    )
     return tally.evidence()
 
 
 @check(
     "c14_growth",
-    method="certified",
-    in_words="honest users other than those of the instances; only F(θ†) ∝ N-1 is used",
+    method="symbolic",
     falsehoods={"grows_like_n": {"squared": False}, "distance_does_not_grow": {"distance": False}},
 )
 def poison_grows_quadratically(*, squared: bool = True, distance: bool = True) -> Evidence:
-    """s = wᵀθ♠ = Θ(N²): with F(θ†) = (N-1)f, w and θ♠ are both affine in N-1."""
+    """s = wᵀθ♠ = Θ(N²): with F(θ†) = (N-1)f, w and θ♠ are both affine in N-1, and s has the leading coefficient
+    ‖f‖²(1+ν/λ)/(2λ) > 0.
+    """
     return poison_grows_with_the_number_of_users(squared=squared, distance=distance)

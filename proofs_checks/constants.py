@@ -103,15 +103,56 @@ def smoothness() -> Constant:
     )
 
 
+def linear_gradient_pac_constant() -> Constant:
+    """A of Lemma 4 for linear regression, half of λ_min(Σ), against λ_min(Σ), beyond which none works (C17)."""
+    least = 1 / 2  # queries uniform on e1, e2
+    return Constant(
+        "A of linear regression", "queries e1, e2", least / 2, least, "Lemma 4, C17 (sharp)", larger_is_better=True
+    )
+
+
+def local_models() -> Constant:
+    """The Lipschitz constant of θ*: L/μ of Lemma 8 for one user, as repaired, against √(L_R/(8ν)), sharp at λ = ν."""
+    lam = nu = 1.0
+    smooth, mu = 2 * nu + 4 * lam, min(nu / 2, nu * lam / (nu + 2 * lam))
+    return Constant(
+        "Lipschitz constant of θ*",
+        "ℓ2², λ = ν = 1, no data",
+        smooth / mu,
+        sqrt(2 * lam / (8 * nu)),
+        "Lemma 12 as repaired (sharp)",
+        larger_is_better=False,
+    )
+
+
+def query_norm() -> Constant:
+    """The query of the one-point attack: w of Theorem 5, against w/‖w‖ (C10)."""
+    others, target, lam, nu = 99, 1.0, 1.0, 1.0
+    # Each other user holds one data point (1, 0): F(ρ) = (N-1)·2λ(1-2λ/(2ν+1+2λ))ρ.
+    force = others * 2 * lam * (1 - 2 * lam / (2 * nu + 1 + 2 * lam)) * target
+    w = force + 2 * nu * (target + force / (2 * lam))
+    return Constant(
+        "norm of the query of one exact point",
+        "99 others with (1, 0), λ = ν = 1, target 1",
+        w,
+        1.0,
+        "Theorem 5 as repaired, C10",
+        larger_is_better=False,
+    )
+
+
 def constants() -> Iterator[Constant]:
     """Yield every row."""
     yield largest_step()
     yield worst_rate()
     yield smoothness()
     yield lipschitz_constant()
+    yield local_models()
     yield modulus()
+    yield linear_gradient_pac_constant()
     for k in (1.0, 5.0):
         yield gradient_pac_constant(k)
+    yield query_norm()
 
 
 def table() -> str:

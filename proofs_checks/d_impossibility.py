@@ -8,7 +8,9 @@ from itertools import product
 import sympy as sp
 
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import vanishes
+from proofs_checks.search import attack, vanishes
+from proofs_checks.steps import both_events
+from proofs_checks.strategies import arguments, rational
 
 RHO, EPS, C, M = sp.symbols("rho epsilon C m", positive=True)
 
@@ -22,7 +24,6 @@ def trimmed_mean(values: list[Fraction], drop: int) -> Fraction:
 @check(
     "cor1_majority",
     method="symbolic",
-    in_words="that with probability at least 1-2δ > 0 both guarantees hold on the same data",
     equations=(94,),
     falsehoods={"a_minority": {"minority": True}, "epsilon_one": {"epsilon": Fraction(1)}},
     strengthen=lambda excess: {"epsilon": 1 + excess},
@@ -31,12 +32,14 @@ def half_of_the_users_suffice(*, minority: bool = False, epsilon: Fraction = Fra
     """For F ≥ N/2 there are disjoint honest groups of N-F users, who prefer -1 and 1; no ρ is within √ε of both, for
     ε < 1.
 
-    Proof.  (ρ+1)²+(ρ-1)² = 2ρ²+2 ≥ 2 > 2ε.  For F < N/2 it is false: the trimmed mean is (F, N, C)-Byzantine learning
+    Proof.  With probability at least 1-2δ > 0, for δ < 1/2, both guarantees hold on the same data.
+    (ρ+1)²+(ρ-1)² = 2ρ²+2 ≥ 2 > 2ε.  For F < N/2 it is false: the trimmed mean is (F, N, C)-Byzantine learning
     in d = 1.
     """
     tally = Tally()
     if not minority and epsilon < 1:
         tally.step(vanishes((RHO + 1) ** 2 + (RHO - 1) ** 2 - 2 * RHO**2 - 2), "(ρ+1)²+(ρ-1)² = 2+2ρ²")
+        both_events(tally)
     for n in range(2, 12):
         for f in range(1, n):
             if (2 * f < n) is not minority:
@@ -66,7 +69,6 @@ def half_of_the_users_suffice(*, minority: bool = False, epsilon: Fraction = Fra
 @check(
     "cor2_heterogeneity",
     method="symbolic",
-    in_words="that with probability at least 1-2δ > 0 both guarantees hold on the same data",
     equations=(95,),
     falsehoods={"at_the_bound": {"share": Fraction(1)}, "twice_the_bound": {"share": Fraction(2)}},
     strengthen=lambda excess: {"share": 1 + excess},
@@ -74,14 +76,24 @@ def half_of_the_users_suffice(*, minority: bool = False, epsilon: Fraction = Fra
 def no_constant_below(*, share: Fraction = Fraction(99, 100)) -> Evidence:
     """For C < m = F/(N-F) some ε > 0 leaves no ρ with ρ² ≤ ε and (ρ-m)² ≤ C²+ε.
 
-    Proof.  With e = √ε < (m²-C²)/(2m): (m-e)² - (C²+e²) = m²-C²-2me > 0.  In the second world F of the N-F honest
-    users prefer 1, the others 0, so the mean is m and the diameter 1; all users prefer 0 in the first.  At C = m the
+    Proof.  With probability at least 1-2δ > 0 both guarantees hold on the same data.  With e = √ε < (m²-C²)/(2m):
+    (m-e)² - (C²+e²) = m²-C²-2me > 0.  In the second world F of the N-F honest users prefer 1, the others 0, so the
+    mean is m and the diameter 1; all users prefer 0 in the first.  At C = m the
     answer ρ = 0 meets both.
     """
     tally = Tally()
     e = sp.Symbol("e", positive=True)
     if share < 1:
         tally.step(vanishes((M - e) ** 2 - (C**2 + e**2) - (M**2 - C**2 - 2 * M * e)), "(m-e)²-(C²+e²) = m²-C²-2me")
+        both_events(tally)
+
+    def decide(m: Fraction, rho: Fraction) -> bool:
+        c = share * m
+        epsilon = ((m * m - c * c) / (4 * m)) ** 2 if share < 1 else Fraction(1, 10**6)
+        return not (rho * rho <= epsilon and (rho - m) ** 2 <= c * c + epsilon)
+
+    drawn = arguments(m=rational(Fraction(1, 100), 1), rho=rational(-2, 2))
+    attack(tally, "no ρ meets both guarantees", drawn, decide)
     for n, f in [(3, 1), (5, 2), (10, 3), (101, 50)]:
         m = Fraction(sum([1] * f + [0] * (n - 2 * f)), n - f)
         tally.claim(m == Fraction(f, n - f), "the honest mean of the second world is F/(N-F)", N=n, F=f)

@@ -14,7 +14,6 @@ from proofs_checks.search import vanishes
 @check(
     "claim_sum_beats_expectation",
     method="symbolic",
-    in_words="more than two data and one dimension",
     printed={"power": 1},
     falsehoods={"norm_not_squared": {"power": 1}, "mean_over_data": {"mean": True}},
     errata=Erratum(
@@ -27,8 +26,9 @@ from proofs_checks.search import vanishes
 def loss_is_the_negative_log_posterior(*, power: int = 2, mean: bool = False) -> Evidence:
     """-log of prior times likelihood is ν‖θ‖² + Σ(Qᵀθ-A)²/2 up to a constant, for Gaussian answers of unit variance.
 
-    The logistic loss is -log σ(AQᵀθ) by definition, so the same holds with labels.  The mean over the data is not of
-    this form.
+    Proof.  The logarithm of a product is a sum: one datum with margin m = Qᵀθ adds (m-A)²/2+ln(2π)/2, whatever the
+    number of data and the dimension.  The logistic loss is -log σ(AQᵀθ) by definition, so the same holds with labels.
+    The mean over the data is not of this form.
     """
     tally = Tally()
     nu, theta, q1, q2, a1, a2 = sp.symbols("nu theta q1 q2 A1 A2", real=True)
@@ -41,6 +41,10 @@ def loss_is_the_negative_log_posterior(*, power: int = 2, mean: bool = False) ->
     )
     gap = sp.expand(posterior - loss - sp.log(2 * sp.pi))
     if power == 2 and not mean:
+        margin, answer = sp.symbols("m A", real=True)
+        density = sp.exp(-((margin - answer) ** 2) / 2) / sp.sqrt(2 * sp.pi)
+        one = -sp.expand_log(sp.log(density), force=True) - (margin - answer) ** 2 / 2 - sp.log(2 * sp.pi) / 2
+        tally.step(vanishes(one), "one datum adds (m-A)²/2+ln(2π)/2")
         tally.step(vanishes(sp.diff(gap, theta).subs(sp.Abs(theta), theta)), "the difference does not depend on θ")
     for t, n in product([2, -3], [sp.Rational(1, 2), 1]):
         values = {theta: t, nu: n, q1: 1, q2: 2, a1: 1, a2: 0}
@@ -57,18 +61,26 @@ def loss_is_the_negative_log_posterior(*, power: int = 2, mean: bool = False) ->
 
 @check(
     "c20_expectation_fails",
-    method="certified",
-    in_words="that another user can hold the global model at ρ (with enough data of its own)",
+    method="symbolic",
     falsehoods={"sums_fail_too": {"mean": False}, "half_as_far_again": {"floor": Fraction(10)}},
     strengthen=lambda excess: {"floor": Fraction(20, 3) * (1 + excess)},
 )
 def averaged_losses_do_not_recover(*, mean: bool = True, floor: Fraction = Fraction(20, 3)) -> Evidence:
     """With averaged losses the honest model stays at a fixed distance from θ†, however many data: local PAC* fails.
 
-    Instance, exact: d = 1, ℓ2², ν = 0, ρ = 10; the honest user answers I queries 1 with θ† = 0, without noise.
-    Averaged: θ* = 2λρ/(1+2λ) ≥ 20/3 for λ ≥ 1, whatever I; summed: θ* = 2λρ/(I+2λ), which tends to 0.
+    Proof.  d = 1, ℓ2², ν = 0; the honest user answers I queries 1 with θ† = 0, without noise, and one other user holds
+    one datum (1, 10).  Averaged, the joint minimum does not depend on I: θ* = 10λ/(1+2λ) > 0.  And where the others
+    hold ρ = 10, θ* is 2λρ/(1+2λ) ≥ 20/3 for λ ≥ 1; summed it is 2λρ/(I+2λ), which tends to 0.
     """
     tally = Tally()
+    if mean:
+        lam_, model, other, global_model = sp.symbols("lambda theta theta_s rho", positive=True)
+        joint = (
+            model**2 / 2 + (other - 10) ** 2 / 2 + lam_ * ((global_model - model) ** 2 + (global_model - other) ** 2)
+        )
+        found = sp.solve([sp.diff(joint, v) for v in (model, other, global_model)], [model, other, global_model])
+        expected = 10 * lam_ / (1 + 2 * lam_)
+        tally.step(vanishes(found[model] - expected), "θ* = 10λ/(1+2λ) at the joint minimum, whatever I")
     size, lam, rho = sp.symbols("I lambda rho", positive=True)
     theta = sp.Symbol("theta")
     loss = theta**2 / 2 * (1 if mean else size) + lam * (rho - theta) ** 2

@@ -21,7 +21,9 @@ from flint import arb
 
 from proofs_checks.exact import LinearProblem, LinearUser, Matrix, add, dot, is_positive_semidefinite, matrix, vector
 from proofs_checks.registry import Decision, Erratum, Evidence, Tally, at_most, both, check, less
-from proofs_checks.search import ball, is_sum_of_squares, precise, rationals, sigmoid, vanishes, worst
+from proofs_checks.search import attack, ball, is_sum_of_squares, precise, rationals, sigmoid, vanishes, worst
+from proofs_checks.steps import both_events, hoeffdings_lemma, root_norm, tail_vanishes
+from proofs_checks.strategies import arguments, rational
 
 B_, T_, K_ = sp.symbols("b t k", real=True)
 
@@ -220,10 +222,11 @@ def _reflected(size: Fraction, t: Fraction) -> Matrix:
 @check(
     "lem20_smallest_eigenvalue",
     method="class",
-    falsehoods={"half_the_norm": {"factor": Fraction(1, 2)}},
+    falsehoods={"half_the_norm": {"factor": Fraction(1, 2)}, "without_symmetry": {"without": "symmetry"}},
+    unneeded={"positive definiteness": {"without": "positive definiteness"}},
     strengthen=lambda excess: {"factor": 1 - excess},
 )
-def smallest_eigenvalues_differ_by_the_norm(*, factor: Fraction | int = 1) -> Evidence:
+def smallest_eigenvalues_differ_by_the_norm(*, factor: Fraction | int = 1, without: str = "") -> Evidence:
     """|λ_min(S)-λ_min(Σ)| ≤ ‖S-Σ‖ for symmetric matrices; that they are positive definite is not needed.
 
     Proof.  With u the unit eigenvector of Σ for λ_min: λ_min(S) ≤ uᵀSu = λ_min(Σ) + uᵀ(S-Σ)u ≤ λ_min(Σ) + ‖S-Σ‖;
@@ -238,8 +241,13 @@ def smallest_eigenvalues_differ_by_the_norm(*, factor: Fraction | int = 1) -> Ev
     if factor >= 1:
         split = form(s1, s2, s3) - form(r1, r2, r3) - form(s1 - r1, s2 - r2, s3 - r3)
         tally.step(vanishes(split), "uᵀSu = uᵀΣu + uᵀ(S-Σ)u")
+    if without == "symmetry":
+        # [[0, 1], [ε, 0]] has the eigenvalues ±√ε, and differs from [[0, 1], [0, 0]], which has 0 twice, by ε.
+        for root in [Fraction(1, 10), Fraction(1, 1000)]:
+            tally.claim(at_most(root, factor * root**2), "eigenvalue -√ε against the norm ε", epsilon=root**2)
+    leasts = [Fraction(-1), Fraction(0)] if without == "positive definiteness" else [Fraction(2), Fraction(7)]
     for least, size, t, flip in product(
-        [Fraction(-1), Fraction(2)], [Fraction(0), Fraction(1, 2), Fraction(3)], [Fraction(0), Fraction(1, 3)], (1, -1)
+        leasts, [Fraction(0), Fraction(1, 2), Fraction(3)], [Fraction(0), Fraction(1, 3)], (1, -1)
     ):
         sigma = matrix([[least, 0], [0, least + 1]])
         change = matrix([[flip * size * (t == 0), 0], [0, flip * size * (t == 0)]]) if t == 0 else _reflected(size, t)
@@ -278,14 +286,19 @@ def eigenvalues_concentrate_like_matrices(*, factor: Fraction | int = 1) -> Evid
 @check(
     "lem21_smallest_eigenvalue",
     method="symbolic",
-    in_words="that the probability tends to 1 as I grows, from Corollary 3",
     equations=(101,),
     falsehoods={"larger_delta": {"delta": Fraction(1, 2)}, "two_thirds": {"kept": Fraction(2, 3)}},
     strengthen=lambda excess: {"kept": Fraction(1, 2) * (1 + excess)},
 )
 def half_of_the_smallest_eigenvalue(*, delta: Fraction = Fraction(1, 4), kept: Fraction = Fraction(1, 2)) -> Evidence:
-    """With δ = λ/(4σ²) and c1(√(d/I)+d/I) ≤ λ/(4σ²), the deviation is below λ/2, so λ̂ ≥ λ/2."""
+    """With δ = λ/(4σ²) and c1(√(d/I)+d/I) ≤ λ/(4σ²), the deviation is below λ/2, so λ̂ ≥ λ/2.
+
+    The second holds from some I on, and by Corollary 3 the probability of failure is at most c2·exp(-c3·I·min(δ, δ²)).
+    """
     tally = Tally()
+    size, c1, d = sp.symbols("I c_1 d", positive=True)
+    tally.step(bool(sp.limit(c1 * (sp.sqrt(d / size) + d / size), size, sp.oo) == 0) or None, "c1(√(d/I)+d/I) → 0")
+    tail_vanishes(tally, 1, "c2·exp(-c·I) → 0")
     lam, sigma, spread = sp.symbols("lambda sigma s", positive=True)
     if delta == Fraction(1, 4) and kept == Fraction(1, 2):
         threshold = sigma**2 * (lam / (4 * sigma**2) - spread) + lam / 4
@@ -301,17 +314,21 @@ def half_of_the_smallest_eigenvalue(*, delta: Fraction = Fraction(1, 4), kept: F
 @check(
     "lem23_noise_sum",
     method="symbolic",
-    in_words="Bernstein's inequality of Theorem 9 itself, and that exp(-c√I) tends to 0",
     equations=(103, 104),
     falsehoods={"one_half": {"exponent": Fraction(1, 2)}, "without_root_d": {"norm_factor": 0}},
 )
 def noise_sums_below_three_quarters(*, exponent: Fraction = Fraction(3, 4), norm_factor: int = 1) -> Evidence:
     """With u = v·I^{-1/4} the exponent of (103) is -c5·v²√I, and ‖·‖_2 ≥ I^{3/4}v√d forces ‖·‖_∞ ≥ I^{3/4}v.
 
+    Bernstein's inequality (Theorem 9) is for small u, and u → 0; its bound 2d·exp(-c5·v²√I) tends to 0.
     With the exponent 1/2 instead of 3/4 the bound 2d·exp(-c5v²) does not tend to 0.
     """
     tally = Tally()
     size, v, c5 = sp.symbols("I v c_5", positive=True)
+    if exponent == Fraction(3, 4) and norm_factor:
+        tally.step(bool(sp.limit(v * size ** sp.Rational(-1, 4), size, sp.oo) == 0) or None, "u → 0")
+        tail_vanishes(tally, sp.Rational(1, 2), "2d·exp(-c√I) → 0")
+        root_norm(tally)
     u = v * size ** (sp.Rational(exponent) - 1)
     tally.step(vanishes(sp.powsimp(size * u, force=True) - v * size ** sp.Rational(exponent)), "I·u = v·I^α")
     power = 2 * exponent - 1
@@ -334,17 +351,21 @@ def noise_sums_below_three_quarters(*, exponent: Fraction = Fraction(3, 4), norm
 
 @check(
     "lem26_positive_mean",
-    method="certified",
-    in_words="the passage from a point of the support to a ball around it, for distributions that are not discrete",
+    method="symbolic",
     equations=(117, 118),
     falsehoods={"support_need_not_span": {"spans": False}},
 )
 def mean_is_positive(*, spans: bool = True) -> Evidence:
     """E|Qᵀu| > 0 for every unit u, if the support spans; else some u has E|Qᵀu| = 0.
 
-    Proof.  Vectors Q_j of the support that span have some Q_jᵀu ≠ 0; a ball around it has positive probability.
+    Proof.  Vectors Q_j of the support that span have some m = |Q_jᵀu| > 0.  The ball of radius m/2 around Q_j has a
+    positive probability p, and on it |Qᵀu| ≥ m-‖Q-Q_j‖ ≥ m/2; so E|Qᵀu| ≥ pm/2 > 0.
     """
     tally = Tally()
+    m, p, slack, inner, rest = sp.symbols("m p s t r", positive=True)
+    on_ball = m - (m / 2 - slack) + inner
+    tally.step(vanishes(on_ball - m / 2 - slack - inner), "|Qᵀu| >= m-‖Q-Q_j‖ >= m/2 on the ball")
+    tally.step(bool((p * (m / 2 + slack) + rest).is_positive) or None, "E|Qᵀu| >= pm/2 > 0")
     spanning: list[list[list[Fraction | int]]] = [
         [[1, 0], [0, 1]],
         [[1, 1], [1, -1]],
@@ -389,7 +410,7 @@ def infimum_of_the_mean(*, over_sphere: bool = True) -> Evidence:
 @check(
     "lem27_uniform_lower_bound",
     part="proof_121",
-    method="certified",
+    method="symbolic",
     equations=(121, 122, 123, 124),
     printed={"power": 1},
     falsehoods={"bound_not_squared": {"power": 1}, "twice_the_exponent": {"factor": 4}},
@@ -401,8 +422,18 @@ def infimum_of_the_mean(*, over_sphere: bool = True) -> Evidence:
 )
 @precise
 def hoeffding(*, power: int = 2, factor: int = 2) -> Evidence:
-    """P(|ΣX_i - IE| ≥ It) ≤ 2exp(-2It²/M²) for independent X_i in [0, M], on fair coins; probabilities are exact."""
+    """P(|ΣX_i - IE| ≥ It) ≤ 2exp(-2It²/M²) for independent X_i in [0, M].
+
+    Proof.  Hoeffding's lemma and Chernoff's bound with s = It, for both signs.  Attacked on fair coins, where
+    probabilities are exact.
+    """
     tally = Tally()
+    if power == 2 and factor == 2:
+        hoeffdings_lemma(tally)
+        size, top, dev = sp.symbols("I M t", positive=True)
+        tally.step(
+            vanishes((2 * (size * dev) ** 2 / (size * top**2)) - 2 * size * dev**2 / top**2), "2s²/(IM²) = 2It²/M²"
+        )
     for count, bound, part in product(
         [1, 2, 5, 10], [Fraction(1, 2), Fraction(1), Fraction(4)], [Fraction(1, 4), Fraction(1, 2)]
     ):
@@ -482,7 +513,6 @@ def _lower_bound_on_supports(tally: Tally, constant: Callable[[Fraction, Fractio
 @check(
     "lem28_logistic_lower_bound",
     method="class",
-    in_words="the passage from the sample to the true second moment, with high probability (Lemma 21)",
     equations=(128, 134, 135, 136, 137, 138),
     falsehoods={"a_hundred_times": {"factor": 100}, "square_alone": {"square_alone": True}},
 )
@@ -493,7 +523,8 @@ def sum_of_logistic_distances(*, factor: int = 1, square_alone: bool = False) ->
     That the support has the origin in its interior is not needed: none of the instances has interior.
     Proof.  Let t_i = |Q_iᵀ(θ-θ†)| ≤ Mr', r' = max(1, r).  By the identity |σ(a)-σ(b)| is least at |b| = MK, outwards;
     so it is at least σ(MK+t)-σ(MK) ≥ (t/(Mr'))(σ(MK+Mr')-σ(MK)) ≥ κt/r', as σ is concave on [0, ∞) and increasing.
-    Hence ΣΔ ≥ κΣt_i²/r' ≥ κλ_min r²/r' = κλ_min·min(r, r²).
+    Hence ΣΔ ≥ κΣt_i²/r' ≥ κλ_min r²/r' = κλ_min·min(r, r²), λ_min the least eigenvalue of ΣQ_iQ_iᵀ; with high
+    probability that is at least half of I·λ_min(Σ) (Lemma 21), so A = κλ_min(Σ)/2.
     """
     tally = Tally()
     r, lam = sp.symbols("r lambda", positive=True)
@@ -592,7 +623,6 @@ def _linear_identity() -> Decision:
     "lem4_gradient_pac",
     part="linear",
     method="class",
-    in_words="that the two events on the data have probability tending to 1 (Lemmas 21 and 23)",
     equations=(105, 106, 107, 108, 109, 110, 111),
     falsehoods={
         "ten_times_a": {"a_factor": 10},
@@ -604,7 +634,8 @@ def linear_regression_is_gradient_pac(*, a_factor: Fraction | int = 1, b_factor:
     """On the events of Lemmas 21 and 23 the gradient inequality holds for all θ with A = λ_min/2, B = B_0+2νK, α = 3/4.
 
     Proof.  (θ-θ†)ᵀ∇L = IuᵀΣ̂u - uᵀΣξQ + 2ν‖u‖² + 2νuᵀθ† with u = θ-θ†; the second and last terms are at least
-    -(‖ΣξQ‖+2νK)r, the first at least AI·r² ≥ AI·min(r, r²).
+    -(‖ΣξQ‖+2νK)r, the first at least AI·r² ≥ AI·min(r, r²).  Both events have probability tending to 1 (Lemmas 21
+    and 23), so their intersection has.
     """
     tally = Tally()
     r, nu, lam, size, k, noise = sp.symbols("r nu lambda I K n", nonnegative=True)
@@ -616,6 +647,7 @@ def linear_regression_is_gradient_pac(*, a_factor: Fraction | int = 1, b_factor:
             - (lam / 2 * size * r**2 - (noise + 2 * nu * k) * r)
         )
         tally.step(vanishes(slack - 2 * nu * r**2), "(109) to (111): 2νr² >= 0 remains")
+        both_events(tally)
     for q1, q2, xi1, xi2, nu_value, honest in [
         *rationals(4, 12, 6),
         vector([1, 1, 9, 9, 1, 1]),
@@ -641,6 +673,21 @@ def linear_regression_is_gradient_pac(*, a_factor: Fraction | int = 1, b_factor:
                 honest=honest,
                 theta=theta,
             )
+
+    def margin(q: Fraction, xi: Fraction, nu: Fraction, honest: Fraction, step: Fraction) -> Fraction:
+        lean = abs(xi * q) + 2 * nu * abs(honest)
+        gradient = 2 * nu * (honest + step) + (q * step - xi) * q
+        r_value = abs(step)
+        return step * gradient - a_factor * q * q / 2 * min(r_value, r_value**2) + b_factor * lean * r_value
+
+    number = rational(-9, 9)
+    attack(
+        tally,
+        "(θ-θ†)∇L for one datum, d = 1",
+        arguments(q=number, xi=number, nu=rational(0, 9), honest=number, step=rational()),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     return tally.evidence()
 
 
@@ -648,14 +695,24 @@ def linear_regression_is_gradient_pac(*, a_factor: Fraction | int = 1, b_factor:
     "lem4_gradient_pac",
     part="logistic",
     method="class",
-    in_words="that the two events on the data have probability tending to 1 (Lemma 28 and Hoeffding's inequality)",
     equations=(139, 140, 141, 142, 143, 144, 145, 146, 147, 151),
     falsehoods={"a_hundred_times": {"factor": 100}, "square_alone": {"square_alone": True}},
 )
 @precise
 def logistic_regression_is_gradient_pac(*, factor: int = 1, square_alone: bool = False) -> Evidence:
-    """(θ-θ†)ᵀ∇L = ΣΔ + uᵀΣ(σ(Qᵀθ†)-1[A=1])Q + 2ν‖u‖² + 2νuᵀθ†, and ΣΔ ≥ A·I·min(r, r²) by Lemma 28."""
+    """(θ-θ†)ᵀ∇L = ΣΔ + uᵀΣ(σ(Qᵀθ†)-1[A=1])Q + 2ν‖u‖² + 2νuᵀθ†, and ΣΔ ≥ A·I·min(r, r²) by Lemma 28.
+
+    Each Z_i = (σ(Q_iᵀθ†)-1[A_i=1])Q_i has mean 0, as P(A_i=1) = σ(Q_iᵀθ†), and norm at most M; so by (148)
+    P(‖ΣZ_i‖ ≥ B·I^{3/4}) ≤ 2d·exp(-B²√I/(2dM²)), which tends to 0.  Both events together have probability tending to 1.
+    """
     tally = Tally()
+    if factor == 1 and not square_alone:
+        size, dim, top, b, p = sp.symbols("I d M B p", positive=True)
+        exponent = (b * size ** sp.Rational(3, 4)) ** 2 / (2 * dim * size * top**2)
+        tally.step(vanishes(sp.powsimp(exponent - b**2 * sp.sqrt(size) / (2 * dim * top**2))), "(148) at s = B·I^{3/4}")
+        tail_vanishes(tally, sp.Rational(1, 2), "2d·exp(-c√I) → 0")
+        tally.step(vanishes(p * (p - 1) + (1 - p) * p), "E(σ-1[A=1]) = 0 where P(A=1) = σ")
+        both_events(tally)
     theta, honest, q, nu, one = sp.symbols("theta honest q nu i", real=True)
     for answer in (1, -1):
         gradient = sp.diff(sp.log(1 + sp.exp(-answer * q * theta)), theta)
@@ -678,7 +735,7 @@ def logistic_regression_is_gradient_pac(*, factor: int = 1, square_alone: bool =
 @check(
     "lem4_gradient_pac",
     part="proof_148",
-    method="certified",
+    method="symbolic",
     equations=(148,),
     falsehoods={"without_d": {"with_d": False}, "four_times": {"factor": 4}},
 )
@@ -686,8 +743,18 @@ def logistic_regression_is_gradient_pac(*, factor: int = 1, square_alone: bool =
 def hoeffding_by_coordinates(*, with_d: bool = True, factor: int = 1) -> Evidence:
     """P(‖ΣZ_i‖ ≥ s) ≤ 2d·exp(-s²/(2dIM²)) for independent mean-zero Z_i of norm at most M; exact on signed unit
     vectors.
+
+    Proof.  ‖x‖ ≥ s makes some |x_j| ≥ s/√d; each coordinate lies in an interval of length 2M: Hoeffding's inequality.
     """
     tally = Tally()
+    if with_d and factor == 1:
+        hoeffdings_lemma(tally)
+        root_norm(tally)
+        size, dim, top, far = sp.symbols("I d M s", positive=True)
+        tally.step(
+            vanishes(2 * (far / sp.sqrt(dim)) ** 2 / (size * (2 * top) ** 2) - far**2 / (2 * dim * size * top**2)),
+            "2s²/(Ic²) at s/√d, c = 2M",
+        )
     for count, s in product([1, 2, 4, 8], [Fraction(1), Fraction(3, 2), Fraction(2), Fraction(4)]):
         # d = 1: signs; exact binomial tail.
         heads = [k for k in range(count + 1) if abs(2 * k - count) >= s]
@@ -743,14 +810,22 @@ def ridge_term_is_a_bias(*, bound_on: str = "norm", factor: Fraction | int = 1) 
 
 @check(
     "lem22_noise_times_query",
-    method="certified",
-    in_words="that the product is sub-exponential (Theorem 8)",
+    method="symbolic",
     falsehoods={"noise_that_follows_the_query": {"independent": False}, "noise_with_a_mean": {"mean": Fraction(1, 10)}},
     strengthen=lambda excess: {"mean": excess},
 )
 def noise_times_query_has_mean_zero(*, independent: bool = True, mean: Fraction | int = 0) -> Evidence:
-    """E[ξQ[j]] = E[ξ]E[Q[j]] = 0 for independent noise of mean zero; exact expectations over finite distributions."""
+    """E[ξQ[j]] = E[ξ]E[Q[j]] = 0 for independent noise of mean zero; exact expectations over finite distributions.
+
+    That the product is sub-exponential is Theorem 8; functions of independent pairs are independent.
+    """
     tally = Tally()
+    if independent and mean == 0:
+        p, q, x1, x2, y1, y2 = sp.symbols("p q x1 x2 y1 y2", real=True)
+        joint = sum(a * b * c * d for (a, b), (c, d) in product([(p, x1), (1 - p, x2)], [(q, y1), (1 - q, y2)]))
+        tally.step(
+            vanishes(joint - (p * x1 + (1 - p) * x2) * (q * y1 + (1 - q) * y2)), "E[ξQ] = E[ξ]E[Q], two values each"
+        )
     noises = [[Fraction(-1), Fraction(1)], [Fraction(-3), Fraction(1), Fraction(2)]]
     queries = [[Fraction(1), Fraction(1)], [Fraction(0), Fraction(2), Fraction(5)], [Fraction(-7), Fraction(4)]]
     for noise, query in product(noises, queries):
@@ -771,17 +846,27 @@ def noise_times_query_has_mean_zero(*, independent: bool = True, mean: Fraction 
 
 @check(
     "lem27_uniform_lower_bound",
-    method="certified",
-    in_words="distributions other than the uniform one on unit vectors, for which the sum over the sphere is explicit",
+    method="class",
+    modulo=("extreme_value", "heine_borel"),
     falsehoods={"half_of_the_data": {"c": Fraction(1, 2)}, "probability_one": {"tail": 0}},
 )
 @precise
 def sums_are_bounded_below_uniformly(*, c: Fraction = Fraction(1, 4), tail: int = 1) -> Evidence:
-    """P(for all unit u: Σ|Q_iᵀu| ≥ I/4) ≥ 1 - 2exp(-I/8) for Q uniform on e1, e2; the probability is exact.
+    """P(for all unit u: Σ|Q_iᵀu| ≥ C0·I/4) ≥ 1 - 2|S|exp(-I·C0²/(2M²)), S a finite cover, C0 = inf E|Qᵀu|.
 
+    Proof.  u ↦ E|Qᵀu| is M-Lipschitz and positive, so C0 > 0 is attained on the sphere; balls of radius C0/(4M) cover
+    it.  Hoeffding's inequality with t = C0/2 at each centre, a union bound, and the part `proof_127`.
+    Instances: Q uniform on e1, e2, where the probability is exact, C0 = 1/2 and the bound 1-2exp(-I/8) was derived.
     Here Σ|Q_iᵀu| = n1|u1|+n2|u2|, whose minimum over the unit circle is min(n1, n2); n1 is binomial.
     """
     tally = Tally()
+    if c == Fraction(1, 4) and tail == 1:
+        tally.adopt(hoeffding())
+        tally.adopt(from_the_cover_to_the_sphere())
+        size, top, c0 = sp.symbols("I M C_0", positive=True)
+        exponent = (2 * size * (c0 / 2) ** 2 / top**2) - size * c0**2 / (2 * top**2)
+        tally.step(vanishes(exponent), "(123): 2It²/M² = IC0²/(2M²) at t = C0/2")
+        tail_vanishes(tally, 1, "2|S|·exp(-c·I) → 0")
     for count in (8, 16, 64, 256):
         good = [k for k in range(count + 1) if min(k, count - k) >= c * count]
         probability = Fraction(sum(comb(count, k) for k in good), 2**count)
@@ -800,8 +885,7 @@ _DATA = (400, 1600)
 
 @check(
     "thm2_linear_local_pac",
-    method="certified",
-    in_words="the limit over all numbers of data, other distributions, dimensions and regularizers (Lemmas 4 and 5)",
+    method="class",
     falsehoods={
         "four_data": {"sizes": (4,)},
         "averaged_losses": {"mean": True},
@@ -811,13 +895,18 @@ _DATA = (400, 1600)
 def linear_regression_recovers_the_model(
     *, sizes: tuple[int, ...] = _DATA, mean: bool = False, epsilon: Fraction = Fraction(1, 4)
 ) -> Evidence:
-    """P(|θ_h*-θ_h†| ≤ 1/4) ≥ 95 % from 400 data on; exact, whatever the other user holds.
+    """Linear regression is locally PAC*: it is gradient-PAC* (Lemma 4), and Lemma 5 applies, as no loss is negative.
 
+    (C19 proves it for bounded queries without a theorem of a book, and says how many data.)
+    Attacked by exact probabilities: P(|θ_h*-θ_h†| ≤ 1/4) ≥ 95 % from 400 data on, whatever the other user holds.
     d = 1, queries 1, noise ±1 with probability 1/2, ℓ2² with λ = 1, ν = 1/10; the other user holds one far datum or
     many.  The learned model is affine in the sum of the noise, which is binomial: both are exact.  I data of mean
     answer A are one datum (√I, √I·A).
     """
     tally = Tally()
+    margin, answer = sp.symbols("m a", real=True)
+    loss = (margin - answer) ** 2 / 2
+    tally.step(bool(loss.is_nonnegative) or None, "the losses are not negative")
     for size, honest, other in product(
         sizes, [Fraction(2), Fraction(-1)], [(Fraction(1), Fraction(30)), (Fraction(20), Fraction(100))]
     ):
@@ -846,8 +935,7 @@ def linear_regression_recovers_the_model(
 
 @check(
     "thm3_logistic_local_pac",
-    method="certified",
-    in_words="the limit over all numbers of data, other distributions and dimensions, and ℓ2² (Lemmas 4 and 5)",
+    method="class",
     falsehoods={
         "ten_data": {"sizes": (10,)},
         "averaged_losses": {"mean": True},
@@ -858,13 +946,18 @@ def linear_regression_recovers_the_model(
 def logistic_regression_recovers_the_model(
     *, sizes: tuple[int, ...] = (400, 1000), mean: bool = False, epsilon: Fraction = Fraction(1, 2)
 ) -> Evidence:
-    """P(|θ_h*-θ_h†| ≤ 1/2) ≥ 95 % from 400 data on, for ℓ2 and smooth-ℓ2 with λ = 1, whatever the others hold.
+    """Logistic regression is locally PAC*: it is gradient-PAC* (Lemma 4), and Lemma 5 applies, as no loss is negative.
 
+    (C19 proves it without a theorem of a book, and says how many data.)
+    Attacked: P(|θ_h*-θ_h†| ≤ 1/2) ≥ 95 % from 400 data on, for ℓ2 and smooth-ℓ2, λ = 1, whatever the others hold.
     d = 1, queries 1.  The pull of the regularizer is at most λ, so θ_h* is within ε of θ† as soon as the local gradient
     I·σ(θ)-k+2νθ (k labels are 1) exceeds λ at θ†+ε and is below -λ at θ†-ε; k is binomial with p = σ(θ†), and
     probabilities are balls.
     """
     tally = Tally()
+    margin = sp.Symbol("m", real=True)
+    above = sp.exp(sp.log(1 + sp.exp(-margin))) - 1
+    tally.step(bool(sp.simplify(above).is_positive) or None, "e^loss > 1, so the losses are positive")
     nu, lam = ball(Fraction(1, 10)), ball(1)
     for size, honest in product(sizes, [Fraction(0), Fraction(1)]):
         weight = ball(Fraction(1, size)) if mean else ball(1)

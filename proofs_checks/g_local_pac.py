@@ -9,10 +9,13 @@ from fractions import Fraction
 from itertools import product
 
 import sympy as sp
+from hypothesis import strategies as st
 
 from proofs_checks.exact import LinearProblem, LinearUser, add, dot, vector
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, check, less
-from proofs_checks.search import vanishes
+from proofs_checks.search import attack, vanishes
+from proofs_checks.steps import along_the_ray, both_events, power_vanishes
+from proofs_checks.strategies import arguments, rational
 
 R, A, B, E = sp.symbols("r A B E", positive=True)
 
@@ -45,6 +48,13 @@ def growth_beyond_two(*, kept: Fraction = Fraction(1, 2), radius: Fraction | int
     for r in [Fraction(radius), radius + Fraction(1, 2), Fraction(50)]:
         value = 1 - 1 / (2 * r) if r >= 1 else r / 2
         tally.claim(at_most(kept, value), "∫ min(1, tr) dt >= kept", r=r, integral=value)
+    attack(
+        tally,
+        "∫ min(1, tr) dt >= kept",
+        arguments(r=rational(radius, 1000)),
+        lambda r: kept <= (1 - 1 / (2 * r) if r >= 1 else r / 2),
+        lambda r: (1 - 1 / (2 * r) if r >= 1 else r / 2) - kept,
+    )
     for a, b, root in product([Fraction(1, 3), Fraction(2)], [Fraction(1, 2), Fraction(3)], range(2, 60)):
         if not root > threshold * b / a:
             tally.skip()
@@ -105,18 +115,24 @@ def far_model_costs_more(*, others_count: bool = True) -> Evidence:
 
 @check(
     "lem29_local_models_bounded",
-    method="certified",
-    in_words="that the event has probability tending to 1, and every dimension (a loss restricted to the segment is "
-    "one-dimensional)",
+    method="class",
     falsehoods={"others_ignored": {"others_count": False}, "radius_one_half": {"radius": Fraction(1, 2)}},
 )
 def models_stay_within_two(*, others_count: bool = True, radius: Fraction | int = 2) -> Evidence:
     """Beyond the repaired threshold no honest model of a global minimum is farther than 2: any such point costs more
     than θ†.
 
-    Proof.  (157) for the far user, -B²I^{2α-1}/(2A) at most for each other (the least value of AIr²/2-BI^αr), R ≥ 0.
+    Proof.  On the event of Definition 3, whose probability tends to 1 by hypothesis, integrate uᵀ∇L along the ray from
+    θ_h†: L_h(θ)-L_h(θ†) ≥ (AI/2-BI^α)r for r ≥ 2 for the far user, and ≥ -B²I^{2α-1}/(2A) for each other; and R ≥ 0.
+    Divided by I, the gain (A-2BI^{α-1}) for r = 2 tends to A, and L⁰/I+(|H|-1)B²I^{2α-2}/(2A) to 0, as α < 1.
     """
     tally = Tally()
+    if others_count and radius == 2:
+        along_the_ray(tally)
+        # α = 1/(1+g): any exponent below 1 (exponents of at most 0 are smaller still).
+        power = 1 / (1 + sp.Symbol("g", positive=True)) - 1
+        for name, exponent in (("I^{α-1} → 0", power), ("I^{2α-2} → 0", 2 * power), ("L⁰/I → 0", -1)):
+            power_vanishes(tally, exponent, name)
     a = b = Fraction(1)
     tally.step(
         vanishes(sp.solve(sp.diff(A * R**2 / 2 - B * R, R), R)[0] - B / A), "AIr²/2-BI^αr is least at r = BI^α/(AI)"
@@ -232,6 +248,17 @@ def distance_from_the_preferred_model(*, share: int = 2, factor: Fraction | int 
         tally.step(vanishes(gap - s1 - s2), "AI - BI^α - E = s1+s2 > 0 with BI^α = AI/2-s1, E = AI/2-s2")
         edge = (B * power + E) / (A * size)
         tally.step(vanishes(A * size * edge**2 - (B * power + E) * edge), "equality at r = (BI^α+E)/(AI)")
+
+    def decide(a: Fraction, b: Fraction, e: Fraction, root: int, r: Fraction) -> bool:
+        if not (root**4 > share * e / a and root > share * b / a):
+            return True
+        size_value, lean = a * root**4, b * root**3 + e
+        meets = size_value * min(r, r * r) <= lean * r
+        return not meets or r <= factor * lean / size_value
+
+    positive = rational(Fraction(1, 1000), 9)
+    drawn = arguments(a=positive, b=positive, e=positive, root=st.integers(1, 20), r=rational(0, 9))
+    attack(tally, "what meets the inequality is within (BI^α+E)/(AI), α = 3/4", drawn, decide)
     for a, b, e, root in product(
         [Fraction(1, 2), Fraction(2)], [Fraction(1, 3), Fraction(2)], [Fraction(1), Fraction(100)], range(1, 30)
     ):
@@ -248,15 +275,30 @@ def distance_from_the_preferred_model(*, share: int = 2, factor: Fraction | int 
 
 @check(
     "lem5_local_pac",
-    method="certified",
-    in_words="compactness of the possible optima (Lemmas 29 and 30) and the probabilities, which add up to 1-δ",
+    method="class",
     falsehoods={"half_the_radius": {"factor": Fraction(1, 4)}, "without_the_pull": {"with_pull": False}},
 )
 def honest_user_recovers_its_model(*, factor: Fraction | int = 1, with_pull: bool = True) -> Evidence:
-    """‖θ_h*-θ_h†‖ ≤ (BI^α+E)/(AI) at the exact minimum of least squares with ℓ2², A = λ_min/2, BI^α = ‖ΣξQ‖+2ν‖θ†‖, E
-    = ‖∇R‖.
+    """‖θ_h*-θ_h†‖ ≤ (BI^α+E)/(AI), which is at most ε from I = max((2B/(Aε))^{1/(1-α)}, 2E/(Aε)) on; E bounds ‖∇R‖.
+
+    Proof.  Each event fails with probability at most δ/(2|H|) from some I on; so all hold with probability 1-δ.  On
+    them Lemma 29 keeps the honest models within 2, and Lemma 30 bounds R(ρ*, θ_h*) by a c that does not depend on I:
+    E = λ for ℓ2 and smooth-ℓ2, and E = 2√(λc) for ℓ2², as ‖∇R‖² = 4λR.  No other compactness is needed.  Then the
+    part `proof_168`.  Instances: the exact minimum of least squares with ℓ2², A = λ_min/2, BI^α = ‖ΣξQ‖+2ν‖θ†‖.
     """
     tally = Tally()
+    if factor == 1 and with_pull:
+        both_events(tally)
+        tally.adopt(distance_from_the_preferred_model())
+        lam, z, eps, more, extra = sp.symbols("lambda z epsilon s t", positive=True)
+        tally.step(vanishes(sp.diff(lam * z**2, z) ** 2 - 4 * lam * (lam * z**2)), "ℓ2²: ‖∇R‖² = 4λR")
+        pull = sp.diff(lam * sp.sqrt(1 + z**2), z)
+        tally.step(vanishes(lam**2 - pull**2 - lam**2 / (1 + z**2)), "smooth-ℓ2: ‖∇R‖ < λ")
+        # I = J^{1/(1-α)} with J >= 2B/(Aε): BI^α/(AI) = B/(AJ); and E/(AI) <= ε/2 for I >= 2E/(Aε).
+        first = eps / 2 - B / (A * (2 * B / (A * eps) + more))
+        second = eps / 2 - E / (A * (2 * E / (A * eps) + extra))
+        tally.step(bool(sp.simplify(first).is_positive) or None, "BI^α/(AI) < ε/2")
+        tally.step(bool(sp.simplify(second).is_positive) or None, "E/(AI) < ε/2")
     a1, p1, e1, r1 = sp.symbols("a p e r", positive=True)
     tally.step(vanishes((a1 * r1**2 - (p1 + e1) * r1) / r1 - (a1 * r1 - p1 - e1)), "(167) divided by r")
     for copies, honest, other, noise in product(

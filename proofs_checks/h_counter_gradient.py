@@ -10,6 +10,7 @@ import sympy as sp
 from proofs_checks.a_convexity import _modulus_of_the_loss
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, check, less
 from proofs_checks.search import vanishes
+from proofs_checks.steps import linear_recursion_vanishes
 
 ETA, L = sp.symbols("eta L", positive=True)
 
@@ -151,7 +152,7 @@ def geometric_bound(*, inverse: bool = True, plain: bool = False) -> Evidence:
 @check(
     "thm4_cga_converges",
     method="class",
-    in_words="that summable differences make ρ^t converge, and the passage to the limit in (174)",
+    unneeded={"η ≤ 1/(3L) (any η < 1/(2L) will do, C1 and C2)": {"reach": Fraction(45, 100)}},
     falsehoods={"step_one_over_l": {"reach": Fraction(1)}, "just_beyond_one_half": {"reach": Fraction(51, 100)}},
     strengthen=lambda excess: {"reach": Fraction(1, 2) * (1 + excess) + Fraction(1, 10**3)},
 )
@@ -159,7 +160,8 @@ def global_model_reaches_the_target(*, reach: Fraction = Fraction(1, 3)) -> Evid
     """ρ^t → θ† for every constant η ≤ 1/(3L).
 
     Proof.  With u_t = ‖ρ^{t+1}-ρ^t‖, (174) twice and L-smoothness give u_{t+1} ≤ ηL(u_t+u_{t-1}), which is the
-    recursion of `proof_recursion`; so Σu_t < ∞ and ρ^t converges, F_t-F_{t-1} → 0, and (174) says that the limit is θ†.
+    recursion of `proof_recursion`; so u_t ≤ C·r^t with r < 1, and by (174) ‖ρ^{t+1}-θ†‖ = η‖F_t-F_{t-1}‖ ≤ ηL·u_{t-1},
+    which tends to 0.
     On a quadratic with one curvature L the recursion is exact: x_{t+1} = -q(x_t-x_{t-1}), q = ηL, which diverges for
     q > 1/2.
     """
@@ -173,6 +175,11 @@ def global_model_reaches_the_target(*, reach: Fraction = Fraction(1, 3)) -> Evid
             vanishes(sp.Rational(7, 9) * (u + w) - ((first + u) / 3 + first) - w / 3),
             "7v_t/9 - v_{t+2} = u_{t-1}/3 >= 0",
         )
+        third = sp.Rational(1, 3)
+        linear_recursion_vanishes(tally, third, third)
+        tally.step(bool((third + sp.sqrt(third**2 + 4 * third)) / 2 < 1) or None, "r < 1 for q = 1/3")
+        tally.adopt(next_global_model())
+        tally.adopt(difference_of_global_models())
     roots = sp.solve(x**2 + q * x - q, x)
     tally.step(
         any(vanishes(root - (-q - sp.sqrt(q**2 + 4 * q)) / 2) for root in roots) or None,

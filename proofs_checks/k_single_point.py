@@ -12,11 +12,16 @@ import sympy as sp
 
 from proofs_checks.exact import LinearProblem, LinearUser, Vector, add, dot, times, vector
 from proofs_checks.registry import Decision, Erratum, Evidence, Tally, check
-from proofs_checks.search import rationals, vanishes
+from proofs_checks.search import attack, rationals, vanishes
+from proofs_checks.steps import limit_equation
+from proofs_checks.strategies import targeted
 
 
 def exact_problems(count: int = 8) -> Iterator[tuple[LinearProblem, Vector]]:
     """Yield the honest users' problems with targets: plain ones, N = 2, d = 1, empty and collinear data, extreme λ."""
+    # The plainest first: a witness among them is easy to follow.
+    yield LinearProblem((LinearUser([vector([3])], vector([2])),), Fraction(1), Fraction(1), 1), vector([5])
+    yield LinearProblem((LinearUser([vector([1])], vector([0])),), Fraction(2), Fraction(1, 10), 1), vector([-1])
     for case, (a, b, c, d, e, f, g, h) in enumerate(rationals(11, count, 8)):
         lam = [Fraction(1), Fraction(1, 1000), Fraction(1000), Fraction(3, 7)][case % 4]
         nu = [Fraction(1, 2), Fraction(1), Fraction(1, 100)][case % 3]
@@ -24,8 +29,6 @@ def exact_problems(count: int = 8) -> Iterator[tuple[LinearProblem, Vector]]:
         second = LinearUser([vector([f, g]), vector([2 * f, 2 * g])], vector([h, 1]))
         users = {0: (first,), 1: (first, second), 2: (LinearUser([], []), first), 3: (LinearUser([], []),)}[case % 4]
         yield LinearProblem(users, lam, nu, 2), vector([g + 1, a - 2])
-    yield LinearProblem((LinearUser([vector([3])], vector([2])),), Fraction(1), Fraction(1), 1), vector([5])
-    yield LinearProblem((LinearUser([vector([1])], vector([0])),), Fraction(2), Fraction(1, 10), 1), vector([-1])
 
 
 def joined(problem: LinearProblem, attacker: LinearUser) -> LinearProblem:
@@ -49,7 +52,7 @@ def is_minimum(problem: LinearProblem, target: Vector) -> Decision:
 
 @check(
     "thm5_single_point",
-    method="certified",
+    method="class",
     equations=(175, 176, 177, 179),
     falsehoods={
         "without_nu": {"of_nu": 0},
@@ -67,6 +70,15 @@ def one_point_moves_rho_to_target(*, of_nu: int = 2, of_lambda: int = 2, offset:
     they cancel.  In ρ, F(θ†)+2λ(θ†-θ♠) = g-g = 0.  The minimum is unique for ν > 0.
     """
     tally = Tally()
+    f, point, s, nu, lam = sp.symbols("F target s nu lambda", real=True)
+    if of_nu == of_lambda == 2 and offset == 1:
+        # All vectors are combinations of F, θ† and w with scalar coefficients; s = wᵀθ♠.
+        model = point + f / (2 * lam)
+        query = f + 2 * nu * model
+        tally.step(
+            vanishes((s - (s + 1)) * query + 2 * nu * model + 2 * lam * (model - point)), "in θ_s: -w+2νθ♠+g = 0"
+        )
+        tally.step(vanishes(f + 2 * lam * (point - model)), "in ρ: F(θ†)+2λ(θ†-θ♠) = 0")
     for problem, target in exact_problems():
         g = problem.honest_gradient(-1, target)
         if g is None or problem.nu == 0:
@@ -88,6 +100,16 @@ def one_point_moves_rho_to_target(*, of_nu: int = 2, of_lambda: int = 2, offset:
             A=point.A[0],
             rho=found[0] if found else "not unique",
         )
+
+    def decide(problem: LinearProblem, target: Vector) -> Decision:
+        g = problem.honest_gradient(-1, target)
+        if g is None:
+            return None
+        theta = add(target, g, 1 / (of_lambda * problem.lam))
+        w = add(g, theta, of_nu * problem.nu)
+        return is_minimum(joined(problem, LinearUser([w], [dot(w, theta) + offset])), target)
+
+    attack(tally, "ρ* = target", targeted(), decide)
     return tally.evidence()
 
 
@@ -133,7 +155,6 @@ def gradient_at_the_reported_model(*, offset: int = 1, with_nu: bool = True) -> 
 @check(
     "prop4_gradient_to_model",
     method="symbolic",
-    in_words="that F(θ†)+g∞ = 0, by continuity of F (Lemma 13)",
     falsehoods={"without_lambda": {"of_lambda": False}, "without_two": {"two": 1}, "other_sign": {"sign": 1}},
     strengthen=lambda excess: {"two": 2 * (1 + excess)},
 )
@@ -142,13 +163,14 @@ def reported_model_cancels_the_honest_gradient(
 ) -> Evidence:
     """With F(θ†) = -g and θ♠ = θ†-g/(2λ), the gradient F(θ†) + 2λ(θ†-θ♠) in ρ vanishes.
 
-    Proof.  At a constant rate ρ^t → θ† forces F(θ†)+g = 0, as F is continuous; and 2λ(θ†-θ♠) = g.
+    Proof.  At a constant rate ρ^t → θ† forces F(θ†)+g = 0, as F is Lipschitz; and 2λ(θ†-θ♠) = g.
     """
     tally = Tally()
     g, target, lam = sp.symbols("g target lambda", positive=True)
     theta = target + sign * g / (sp.Rational(two) * (lam if of_lambda else 1))
     gradient = -g + 2 * lam * (target - theta)
     tally.step(vanishes(gradient), "-g + 2λ(θ†-θ♠) = 0")
+    limit_equation(tally)
     for problem, point in exact_problems():
         f = problem.honest_gradient(-1, point)
         if f is None:
@@ -166,6 +188,15 @@ def reported_model_cancels_the_honest_gradient(
             g=limit,
             left=left,
         )
+
+    def decide(problem: LinearProblem, target: Vector) -> Decision:
+        f = problem.honest_gradient(-1, target)
+        if f is None:
+            return None
+        report = add(target, f, -sign / (Fraction(two) * (problem.lam if of_lambda else 1)))
+        return not any(add(f, add(target, report, -1), 2 * problem.lam))
+
+    attack(tally, "F(θ†)+2λ(θ†-θ♠) = 0", targeted(), decide)
     return tally.evidence()
 
 
@@ -196,7 +227,7 @@ def gradient_of_the_squared_distance(*, two: int = 2) -> Evidence:
 
 @check(
     "claim_trivial_model_attack",
-    method="certified",
+    method="symbolic",
     printed={"of_lambda": False},
     falsehoods={"without_lambda": {"of_lambda": False}, "without_two": {"two": 1}},
     errata=Erratum(
@@ -206,8 +237,14 @@ def gradient_of_the_squared_distance(*, two: int = 2) -> Evidence:
     ),
 )
 def model_attack_from_the_limit_gradient(*, of_lambda: bool = True, two: int = 2) -> Evidence:
-    """Reporting θ†-g/(2λ) makes θ† the global minimum of the modified loss: F(θ†) + 2λ(θ†-θ♠) = 0."""
+    """Reporting θ†-g/(2λ) makes θ† the global minimum of the modified loss: F(θ†) + 2λ(θ†-θ♠) = 0.
+
+    Proof.  F(θ†) = -g (Proposition 4), and the modified loss is convex.
+    """
     tally = Tally()
+    if of_lambda and two == 2:
+        g, point, lam = sp.symbols("g target lambda", positive=True)
+        tally.step(vanishes(-g + 2 * lam * (point - (point - g / (2 * lam)))), "-g + 2λ(θ†-θ♠) = 0")
     for problem, target in exact_problems():
         f = problem.honest_gradient(-1, target)
         if f is None:
@@ -223,7 +260,7 @@ def model_attack_from_the_limit_gradient(*, of_lambda: bool = True, two: int = 2
 
 @check(
     "claim_data_growth",
-    method="certified",
+    method="symbolic",
     printed={"unit_query": False},
     falsehoods={"unit_query_is_impossible": {"unit_query": False}},
     errata=Erratum(
@@ -239,9 +276,13 @@ def model_attack_from_the_limit_gradient(*, of_lambda: bool = True, two: int = 2
 def a_unit_query_suffices(*, unit_query: bool = True) -> Evidence:
     """The one-point attack can be given a query of norm 1 (c = 1/‖w‖), whatever N; `unit_query=False` claims it cannot.
 
+    Proof.  The data gradient of (cw, cwᵀθ♠+1/c) at θ♠ is (cs-(cs+1/c))cw = -w for every c ≠ 0, s = wᵀθ♠.
     Here d = 1, so that ‖w‖ is rational; N-1 honest users hold one data point (1, 0) each, λ = ν = 1, target 1.
     """
     tally = Tally()
+    c_, w_, s_ = sp.symbols("c w s", positive=True)
+    if unit_query:
+        tally.step(vanishes((c_ * s_ - (c_ * s_ + 1 / c_)) * c_ * w_ + w_), "the data gradient is -w for every c")
     for others in (1, 4, 16, 64):
         honest = LinearProblem(
             tuple(LinearUser([vector([1])], vector([0])) for _ in range(others)), Fraction(1), Fraction(1), 1

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +21,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from proofs_checks import constants
+from proofs_checks import constants, graph
 from proofs_checks.registry import (
+    TEXTBOOK,
     Check,
     Entry,
     Erratum,
@@ -40,7 +42,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("theory", "solvers", "proofs_checks", "benchmarks")
 LIBRARIES = ("numpy", "scipy", "sympy", "mpmath", "python-flint", "hypothesis", "numba", "cvxpy", "clarabel")
 SWITCHES = ("NUMBA_DISABLE_JIT", "PYTHONOPTIMIZE")
-_NO_CLAIM = frozenset({"figure", "table", "definition", "assumption"})
+GRADES_IN_WORDS = (
+    "*proved*: a short proof stands in the docstring of the check, and each identity and inequality in it is verified "
+    "symbolically, in ball arithmetic over the whole domain, or by an exact certificate for a class of functions; "
+    "how they are joined is for the reader to follow (`explain` prints both). "
+    "*certified*: rigorous arithmetic on instances, or a proof with a step that stands in words only. "
+    "*sampled*: floating point. *open*: nothing yet, or not all of it. "
+    "*Own* is the statement's; *chain* is the least over everything that its printed proof uses; "
+    "theorems taken from books are named after *modulo*."
+)
+NO_CLAIM = frozenset({"figure", "table", "definition", "assumption"})
 
 
 # ---- The cache --------------------------------------------------------------------------------------------------
@@ -93,7 +104,9 @@ def _environment() -> str:
             known.append(f"{library} {version(library)}")
         except PackageNotFoundError:
             known.append(f"{library} absent")
-    return "\n".join([sys.version, *known, *(f"{name}={os.environ.get(name, '')}" for name in SWITCHES)])
+    return "\n".join(
+        [sys.version, platform.platform(), *known, *(f"{name}={os.environ.get(name, '')}" for name in SWITCHES)]
+    )
 
 
 def cache_key(made: Check) -> str:
@@ -152,7 +165,8 @@ def _store(path: Path, outcome: Outcome) -> None:
 def outcome_to(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as JSON can hold it."""
     table = asdict(outcome)
-    table["falsehoods"] = {name: verdict.value for name, verdict in outcome.falsehoods.items()}
+    for name in ("falsehoods", "unneeded"):
+        table[name] = {key: verdict.value for key, verdict in table[name].items()}
     return table
 
 
@@ -160,9 +174,11 @@ def outcome_from(table: Mapping[str, Any]) -> Outcome:
     """Return the outcome that :func:`outcome_to` wrote."""
     fields = dict(table)
     fields["equations"] = tuple(fields["equations"])
+    fields["modulo"] = tuple(fields["modulo"])
     fields["amended"] = _evidence_from(fields["amended"])
     fields["printed"] = _evidence_from(fields["printed"])
-    fields["falsehoods"] = {name: Verdict(value) for name, value in fields["falsehoods"].items()}
+    for name in ("falsehoods", "unneeded"):
+        fields[name] = {key: Verdict(value) for key, value in fields[name].items()}
     return Outcome(**fields)
 
 
@@ -301,16 +317,18 @@ def _check_json(outcome: Outcome) -> dict[str, Any]:
         "amended": outcome.verdict.value,
         "grade": outcome.grade.name.lower(),
         "in_words": outcome.in_words,
+        "modulo": list(outcome.modulo),
         "steps": list(outcome.amended.steps),
         "instances": outcome.amended.decided,
         "skipped": outcome.amended.skipped,
         "falsehoods": {name: verdict.value for name, verdict in outcome.falsehoods.items()},
+        "unneeded": {name: verdict.value for name, verdict in outcome.unneeded.items()},
     }
 
 
 def counts(found: Mapping[str, Entry]) -> dict[str, Any]:
     """Return the counts with which the ledger opens."""
-    claims = [entry for entry in found.values() if entry.statement.kind not in _NO_CLAIM]
+    claims = [entry for entry in found.values() if entry.statement.kind not in NO_CLAIM]
     errata = [erratum for entry in found.values() for erratum in errata_of(entry)]
     equations = equations_checked(found)
     return {
@@ -340,14 +358,25 @@ def _split(claims: list[Entry]) -> dict[str, Any]:
 
 
 def weakest(found: Mapping[str, Entry], count: int = 10) -> list[Entry]:
-    """Return the entries of the paper that rest on the least, those that others use most first."""
+    """Return the entries of the paper that rest on the least.
+
+    First by grade; then those that rest on most theorems of books, and on the fewest verified steps of their own.
+    """
     claims = [
         entry
         for entry in found.values()
-        if entry.statement.kind not in _NO_CLAIM and entry.statement.origin == "paper" and not entry.statement.cited
+        if entry.statement.kind not in NO_CLAIM and entry.statement.origin == "paper" and not entry.statement.cited
     ]
     used = Counter(name for entry in found.values() for name in entry.statement.uses)
-    return sorted(claims, key=lambda entry: (entry.own, entry.chain, -used[entry.statement.id]))[:count]
+
+    def strength(entry: Entry) -> tuple[int, ...]:
+        return (entry.own, entry.chain, -len(entry.modulo), _steps(entry), -used[entry.statement.id])
+
+    return sorted(claims, key=strength)[:count]
+
+
+def _steps(entry: Entry) -> int:
+    return sum(len(outcome.amended.steps) for outcome in entry.claims)
 
 
 def ledger_markdown(found: Mapping[str, Entry]) -> str:
@@ -365,13 +394,7 @@ def ledger_markdown(found: Mapping[str, Entry]) -> str:
         f"{count['errata_in_claims']} printed claims and {count['errata_in_proofs']} printed steps refuted "
         "([ERRATA.md](ERRATA.md)).",
         "",
-        "**Grades.** *proved*: every step verified symbolically, in ball arithmetic over the whole domain, or by an "
-        "exact "
-        "certificate for a class of functions. *certified*: rigorous arithmetic on instances. *sampled*: floating "
-        "point. "
-        "*open*: nothing yet, or not all of it. *Own* is the statement's; *chain* is the least over everything that "
-        "its "
-        "printed proof uses; theorems taken from books are named after `modulo`.",
+        f"**Grades.** {GRADES_IN_WORDS}",
         "",
         "## The ten weakest entries",
         "",
@@ -379,8 +402,9 @@ def ledger_markdown(found: Mapping[str, Entry]) -> str:
         "|---|---|---|---|",
     ]
     for entry in weakest(found):
-        missing = why_open(entry) if entry.own is Grade.OPEN else _weak_link(entry, found)
-        lines.append(f"| {_name(entry)} | {_grade(entry.own)} | {_grade(entry.chain)} | {_cell(missing)} |")
+        lines.append(
+            f"| {_name(entry)} | {_grade(entry.own)} | {_grade(entry.chain)} | {_cell(weak_point(entry, found))} |"
+        )
     lines += ["", "## Statements", ""]
     for title, origin in (("The paper", "paper"), ("Further statements", "companion")):
         lines += [
@@ -391,12 +415,8 @@ def ledger_markdown(found: Mapping[str, Entry]) -> str:
         ]
         lines += [_row(entry) for entry in found.values() if entry.statement.origin == origin]
         lines.append("")
-    lines += ["## What is open, and why", "", "| entry | reason |", "|---|---|"]
-    lines += [
-        f"| {_name(entry)} | {_cell(why_open(entry))} |"
-        for entry in found.values()
-        if entry.own is Grade.OPEN and entry.statement.kind not in _NO_CLAIM
-    ]
+    lines += ["## What is open, and why", "", "| reason | entries |", "|---|---|"]
+    lines += [f"| {_cell(reason)} | {', '.join(names)} |" for reason, names in _open_by_reason(found).items()]
     lines += ["", "## The paper's constants, and sharper ones", "", constants.table()]
     lines += ["", "## What is said in words only", "", "These steps keep an entry at *certified*.", ""]
     lines += ["| check | in words |", "|---|---|"]
@@ -406,9 +426,29 @@ def ledger_markdown(found: Mapping[str, Entry]) -> str:
         for outcome in entry.outcomes
         if outcome.in_words
     ]
+    lines += ["", "## Hypotheses that a claim survives without", "", "| check | hypothesis | the claim without it |"]
+    lines += ["|---|---|---|"]
+    lines += [
+        f"| `{outcome.statement}.{outcome.part}` | {_cell(name)} | {verdict.value} |"
+        for entry in found.values()
+        for outcome in entry.outcomes
+        for name, verdict in outcome.unneeded.items()
+    ]
+    lines += ["", "## Theorems of books", "", "What `modulo` names: taken from books, and not proved here.", ""]
+    lines += ["| name | theorem |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(text)} |" for name, text in _books(found).items()]
     lines += ["", "## Equations that no check names", "", _unchecked_equations(found), ""]
-    lines += ["## What rests on what", "", "```mermaid", graph(found), "```", ""]
+    lines += ["## What rests on what", "", graph_markdown(found), ""]
     return "\n".join(lines)
+
+
+def _open_by_reason(found: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Return the open entries by the reason why they are; claims first, then what is no claim."""
+    made: dict[str, list[str]] = {}
+    for entry in sorted(found.values(), key=lambda entry: entry.statement.kind in NO_CLAIM):
+        if entry.own is Grade.OPEN:
+            made.setdefault(why_open(entry), []).append(_name(entry))
+    return made
 
 
 def _counts_table(count: Mapping[str, Any]) -> str:
@@ -422,12 +462,20 @@ def _counts_table(count: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _weak_link(entry: Entry, found: Mapping[str, Entry]) -> str:
+def weak_point(entry: Entry, found: Mapping[str, Entry]) -> str:
+    """Return what keeps an entry from a better grade."""
+    if entry.own is Grade.OPEN:
+        return why_open(entry)
     weak = [name for name in entry.statement.uses if found[name].chain == entry.chain and entry.chain < entry.own]
     if weak:
         return f"rests on {', '.join(weak)}"
     words = [outcome.in_words for outcome in entry.claims if outcome.in_words]
-    return f"in words only: {'; '.join(words)}" if words else "decided on instances only"
+    if words:
+        return f"in words only: {'; '.join(words)}"
+    if entry.own is not Grade.PROVED:
+        return "decided on instances only"
+    books = f"; theorems of books taken for granted: {len(entry.modulo)}" if entry.modulo else ""
+    return f"verified steps, joined in words: {_steps(entry)}{books}"
 
 
 def _name(entry: Entry) -> str:
@@ -454,9 +502,24 @@ def _row(entry: Entry) -> str:
     )
 
 
+def _books(found: Mapping[str, Entry]) -> dict[str, str]:
+    named = frozenset().union(*(entry.modulo for entry in found.values()))
+    books = {name: f"{e.statement.ref}: {e.statement.cited}" for name, e in found.items() if e.statement.cited}
+    return {name: text for name, text in {**books, **TEXTBOOK}.items() if name in named}
+
+
 def _unchecked_equations(found: Mapping[str, Entry]) -> str:
     unchecked = [str(number) for number, value in equations_checked(found).items() if not value["checks"]]
     return ", ".join(f"({number})" for number in unchecked) or "None."
+
+
+def _errata_title(ref: str, place: str) -> str:
+    """Return the place, with the statement in front of it unless it says so itself."""
+    if place in ref:
+        return ref
+    section = ref.split(",")[0].lower()
+    named = section in place.lower()
+    return place[:1].upper() + place[1:] if named else f"{ref}: {place}"
 
 
 def errata_markdown(found: Mapping[str, Entry]) -> str:
@@ -481,7 +544,7 @@ def errata_markdown(found: Mapping[str, Entry]) -> str:
             if erratum["concerns"] != concerns:
                 continue
             lines += [
-                f"### {entry.statement.ref}: {erratum['place']}",
+                f"### {_errata_title(entry.statement.ref, erratum['place'])}",
                 "",
                 f"* **Witness.** {erratum['witness']}",
                 f"* **Repair.** {erratum['repair']} (verified: {erratum['repair_holds']})",
@@ -493,32 +556,22 @@ def errata_markdown(found: Mapping[str, Entry]) -> str:
     return "\n".join(lines)
 
 
-_SHAPES = {
-    Grade.PROVED: ("[[", "]]"),
-    Grade.CERTIFIED: ("([", "])"),
-    Grade.SAMPLED: ("(", ")"),
-    Grade.OPEN: ("{{", "}}"),
-}
-
-
-def graph(found: Mapping[str, Entry]) -> str:
-    """Return the graph of what each printed proof uses, in Mermaid; shape and text carry the meaning."""
-    lines = ["flowchart LR"]
-    linked = {name for name, entry in found.items() if entry.statement.uses}
-    linked |= {name for entry in found.values() for name in entry.statement.uses}
-    for name in found:
-        if name in linked:
-            entry = found[name]
-            left, right = _SHAPES[entry.own]
-            printed = ", printed: fails" if entry.printed is Verdict.FAILS else ""
-            grade = "cited" if entry.statement.cited else _grade(entry.own)
-            lines.append(f'  {name}{left}"{entry.statement.ref}<br/>{grade}{printed}"{right}')
-    for entry in found.values():
-        lines += [f"  {name} --> {entry.statement.id}" for name in entry.statement.uses]
-    lines.append("  subgraph legend [Shape and text give the own grade; an arrow reads: is used in the proof of]")
-    for shown_grade, (left, right) in _SHAPES.items():
-        lines.append(f'    legend_{_grade(shown_grade)}{left}"{_grade(shown_grade)}"{right}')
-    return "\n".join([*lines, "  end"])
+def graph_markdown(found: Mapping[str, Entry]) -> str:
+    """Return the graphs of what each printed proof uses, in Mermaid, with their legend."""
+    legend = ["flowchart LR"]
+    for name, shape, number in graph.legend(found):
+        left, right, _ = graph.SHAPES[name]
+        legend.append(f'  legend_{name}{left}"{name}: {shape} ({number})"{right}')
+    lines = [
+        "An arrow reads: is used in the printed proof of. The shape and the text of a box give the own grade:",
+        "",
+        "```mermaid",
+        *legend,
+        "```",
+    ]
+    for picture in graph.pictures({name: entry.statement for name, entry in found.items()}):
+        lines += ["", f"### {picture.title}", "", "```mermaid", graph.mermaid(found, picture), "```"]
+    return "\n".join(lines)
 
 
 def documents(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
@@ -573,6 +626,7 @@ def explain(identifier: str, outcomes: Mapping[str, Outcome]) -> str:
         f"Own grade: {_grade(entry.own)}. Chain: {_grade(entry.chain)}.",
         f"Modulo: {', '.join(sorted(entry.modulo)) or 'nothing'}.",
     ]
+    lines += [f"  {name}: {text}" for name, text in _books(found).items() if name in entry.modulo]
     if entry.own is Grade.OPEN:
         lines.append(f"Open: {why_open(entry)}")
     for outcome in entry.outcomes:
@@ -591,7 +645,9 @@ def explain(identifier: str, outcomes: Mapping[str, Outcome]) -> str:
             f"  instances: {outcome.amended.decided} decided, {outcome.amended.skipped} outside the hypotheses"
         )
         lines += [f"  undecided: {text}" for text in outcome.amended.undecided]
-        lines += [f"  falsehood {name}: {verdict.value}" for name, verdict in outcome.falsehoods.items()]
+        for name, verdict in outcome.falsehoods.items():
+            lines.append(f"  falsehood {name}: {verdict.value}; {outcome.caught_by.get(name, '')}")
+        lines += [f"  without {name}: {verdict.value}" for name, verdict in outcome.unneeded.items()]
         if outcome.smallest_caught:
             lines.append(f"  smallest excess caught: {outcome.smallest_caught}")
     for erratum in errata_of(entry):

@@ -16,10 +16,13 @@ import sympy as sp
 
 from proofs_checks.b_equivalence import PYTHAGOREAN, model_for_a_gradient_squared
 from proofs_checks.c_convergence import global_model_converges
-from proofs_checks.exact import LinearUser, add, dot
+from proofs_checks.exact import LinearProblem, LinearUser, Vector, add, dot
 from proofs_checks.k_single_point import exact_problems, is_minimum, joined, reported_model
 from proofs_checks.registry import Erratum, Evidence, Tally, at_most, both, check, less
+from proofs_checks.search import attack as attack_by_chance
 from proofs_checks.search import rationals, vanishes
+from proofs_checks.steps import descent_converges, limit_equation, lipschitz
+from proofs_checks.strategies import arguments, rational, targeted
 from theory import L2, LeastSquares, Problem, SmoothL2, SquaredL2, UserDataset
 
 
@@ -77,14 +80,23 @@ def local_loss_is_a_sum_over_data(*, mean: bool = False, ridge: Fraction | int =
 
 @check(
     "def_regularization",
-    method="certified",
+    method="symbolic",
     falsehoods={"gradient_without_two": {"two": 1}, "smooth_without_root": {"root": False}},
 )
 def regularizers_and_their_gradients(*, two: int = 2, root: bool = True) -> Evidence:
-    """Values and gradients of the three regularizers at distances where all roots are rational; each is least at θ =
-    ρ.
+    """Values and gradients of the three regularizers; each is least at θ = ρ.  The code agrees where all roots are
+    rational.
     """
     tally = Tally()
+    lam, r = sp.symbols("lambda r", positive=True)
+    if two == 2 and root:
+        for value, slope in (
+            (lam * r**2, 2 * lam * r),
+            (lam * r, lam),
+            (lam * sp.sqrt(1 + r**2), lam * r / sp.sqrt(1 + r**2)),
+        ):
+            tally.step(vanishes(sp.diff(value, r) - slope), f"the derivative of {value} in r is {slope}")
+            tally.step(bool(sp.sympify(slope).is_positive) or None, "and positive: least at r = 0")
     rho, zero = np.zeros(1), np.zeros(1)
     for z, length in [(Fraction(3, 4), Fraction(5, 4))]:
         theta = np.array([-float(z)])
@@ -202,12 +214,26 @@ def attack_is_a_projection(*, clips: bool = True, sign: int = -1, scale: Fractio
             before=d,
             report=report,
         )
+
+    def margin(h: Fraction, other: Fraction) -> Fraction:
+        chosen = _clip(h, scale * Fraction(1)) if clips else h
+        if abs(chosen) > 1:
+            return Fraction(-1)
+        return abs(h - other) - abs(h - chosen)
+
+    attack_by_chance(
+        tally,
+        "the report is plausible, and no plausible one comes closer, d = 1, λ = 1",
+        arguments(h=rational(), other=rational(-1, 1)),
+        lambda **drawn: margin(**drawn) >= 0,
+        margin,
+    )
     return tally.evidence()
 
 
 @check(
     "eq7_counter_gradient",
-    method="certified",
+    method="symbolic",
     equations=(7,),
     falsehoods={"towards_the_origin": {"to_target": False}},
 )
@@ -216,6 +242,10 @@ def counter_gradient_aims_at_the_target(*, to_target: bool = True) -> Evidence:
     target is θ_s^t: the dagger was lost.)
     """
     tally = Tally()
+    now, sum_of_others, goal, rate = sp.symbols("rho F target eta", positive=True)
+    if to_target:
+        wanted = (now - goal) / rate - sum_of_others
+        tally.step(vanishes(now - rate * (sum_of_others + wanted) - goal), "ρ-η(F+h) = θ† with h = (ρ-θ†)/η-F")
     for rho, others, target, eta in rationals(8, 10, 4):
         if eta <= 0:
             tally.skip()
@@ -246,6 +276,12 @@ def limit_report_points_at_the_target(*, length: Fraction | int = 1, sign: int =
     if sign == 1 and length == 1:
         tally.step(vanishes(moved * lam / moved - lam), "λ·h/‖h‖ = λ for h = λ+v/η > 0")
         tally.step(bool((moved - lam).is_positive) or None, "‖h‖ > λ, so the projection scales")
+    attack_by_chance(
+        tally,
+        "no other report than λv/|v| is fixed, λ = 2, d = 1",
+        arguments(v=rational(Fraction(1, 1000), 9), eta=rational(Fraction(1, 1000), 9), g=rational(-2, 2)),
+        lambda v, eta, g: (_clip(g + v / eta, Fraction(2)) == g) is (g == sign * length * 2),
+    )
     for value, rate, sense in product([Fraction(1, 1000), Fraction(5)], [Fraction(1, 10), Fraction(3)], (1, -1)):
         report = sign * sense * length * Fraction(2)
         tally.claim(
@@ -264,8 +300,7 @@ def limit_report_points_at_the_target(*, length: Fraction | int = 1, sign: int =
 
 @check(
     "prop1_convergence",
-    method="certified",
-    in_words="Lemma 15",
+    method="class",
     printed={"interior": False, "nu": 0},
     falsehoods={
         "nu_zero": {"nu": 0},
@@ -293,16 +328,21 @@ def global_model_converges_with_the_reports(
 
 @check(
     "claim_model_is_gradient_attack",
-    method="certified",
-    in_words="convergence of gradient descent on a smooth strongly convex loss",
+    method="class",
     falsehoods={"step_too_long": {"reach": Fraction(5, 2)}, "report_of_another_model": {"shift": 1}},
 )
 def model_attack_is_a_converging_gradient_attack(*, reach: Fraction | int = 1, shift: int = 0) -> Evidence:
-    """Reporting 2λ(ρ^t-θ♠) is a converging gradient attack whose limit is the minimum of the modified loss.
+    """Reporting ∇_ρR(ρ^t, θ♠) is a converging gradient attack whose limit is the minimum of the modified loss.
 
+    Proof.  The rounds are then gradient descent on the minimized modified loss e+R(·, θ♠), which is convex and smooth
+    (Lemma 13, C3), and strongly convex on bounded sets (Lemma 13): for η ≤ 1/L the distance to its minimum falls
+    geometrically, and the reports, which are Lipschitz in ρ, converge with it.
     Instances, exact: ℓ2², k users without data; F(ρ) = 2kλνρ/(λ+ν), so the minimum is where F(ρ)+2λ(ρ-θ♠) = 0.
     """
     tally = Tally()
+    if reach <= 1 and not shift:
+        descent_converges(tally)
+        lipschitz(tally)
     for lam, nu, k, model in product(
         [Fraction(1), Fraction(1, 5)], [Fraction(1), Fraction(3)], [1, 4], [Fraction(5), Fraction(-2)]
     ):
@@ -350,11 +390,25 @@ def mean_of_the_local_models(*, sign: int = -1, count: int = 1) -> Evidence:
 # ---- Theorem 1 --------------------------------------------------------------------------------------------------
 
 
+def _equivalence_steps(tally: Tally) -> None:
+    eps, first, second, lam, lipschitz_constant, slack, more = sp.symbols(
+        "epsilon s1 s2 lambda L s t", nonnegative=True
+    )
+    near, imitated = eps / 2 - first, eps / 2 - second
+    tally.step(vanishes(eps - (near + imitated) - first - second), "attack to data: within ε/2 and ε/2 is within ε")
+    at_target = (lam - slack) + (lipschitz_constant * eps - more)
+    tally.step(
+        vanishes(lam + lipschitz_constant * eps - at_target - slack - more),
+        "data to attack: ‖F(θ†)‖ <= ‖F(ρ_ε)‖+Lε <= λ+Lε for every ε, so ‖F(θ†)‖ <= λ",
+    )
+    limit_equation(tally)
+    descent_converges(tally)
+
+
 @check(
     "thm1_equivalence",
     part="squared_l2",
-    method="certified",
-    in_words="learners other than least squares, for which a dataset only comes within ε (Lemma 14)",
+    method="class",
     falsehoods={
         "equivalence_fails_for_some_target": {"agree": False},
         "dataset_without_nu": {"of_nu": 0},
@@ -362,12 +416,18 @@ def mean_of_the_local_models(*, sign: int = -1, count: int = 1) -> Evidence:
     },
 )
 def equivalence_for_squared_l2(*, agree: bool = True, of_nu: int = 2, attack_share: Fraction | int = 1) -> Evidence:
-    """ℓ2²: every target is reached by a converging gradient attack, and by one data point, exactly.
+    """ℓ2²: every target is reached by a converging gradient attack, and by datasets within every ε.
 
+    Proof for convex losses with a ridge term, ν > 0, as in (5).  *From attack to data*: Lemma 3 gives a report whose
+    modified loss has its minimum within ε/2, Lemma 2 a dataset within ε/2 of that.  *From data to attack*: the reports
+    at the minima ρ_ε (Lemma 1) are -F(ρ_ε) in GRAD, which is closed, and F is Lipschitz, so -F(θ†) is in GRAD;
+    reporting it for ever makes the rounds descent on e-F(θ†)ᵀρ, whose minimum is θ†.  For ℓ2² GRAD is everything.
+    Instances: least squares, where one data point is exact.
     Attack: the constant report -F(θ†), under which gradient descent on a strongly convex quadratic has the fixed
     point θ† alone. Data: Theorem 5, with the joint minimum solved for in rationals.
     """
     tally = Tally()
+    _equivalence_steps(tally)
     for problem, target in exact_problems():
         g, theta = reported_model(problem, target)
         fixed = add(g, g, -attack_share)
@@ -376,6 +436,14 @@ def equivalence_for_squared_l2(*, agree: bool = True, of_nu: int = 2, attack_sha
         data = is_minimum(joined(problem, LinearUser([w], [dot(w, theta) + 1])), target)
         holds = None if data is None else (attack and data) is agree
         tally.claim(holds, "both sides hold", target=target, lam=problem.lam, nu=problem.nu, attack=attack, data=data)
+
+    def decide(problem: LinearProblem, target: Vector) -> bool | None:
+        g, theta = reported_model(problem, target)
+        w = add(g, theta, of_nu * problem.nu)
+        data = is_minimum(joined(problem, LinearUser([w], [dot(w, theta) + 1])), target)
+        return None if data is None else (not any(add(g, g, -attack_share)) and data) is agree
+
+    attack_by_chance(tally, "both sides hold", targeted(), decide)
     return tally.evidence()
 
 
@@ -388,9 +456,7 @@ def _smooth_users(k: int, lam: Fraction, nu: Fraction, z: Fraction, root: Fracti
 @check(
     "thm1_equivalence",
     part="smooth_l2",
-    method="certified",
-    in_words="learners other than least squares, and targets with ‖F‖ = λ exactly, for which both sides hold in the "
-    "limit only",
+    method="class",
     falsehoods={
         "reach_twice_lambda": {"reach": Fraction(2)},
         "every_target": {"reach": Fraction(1000)},
@@ -399,14 +465,16 @@ def _smooth_users(k: int, lam: Fraction, nu: Fraction, z: Fraction, root: Fracti
     },
 )
 def equivalence_for_smooth_l2(*, reach: Fraction | int = 1, agree: bool = True, smooth_report: bool = True) -> Evidence:
-    """smooth-ℓ2: a target is reached by a converging attack, and by a dataset, exactly if |F(θ†)| < λ (or ≤, in the
-    limit).
+    """smooth-ℓ2: a target is reached by a converging attack, and by datasets within every ε, exactly if ‖F(θ†)‖ ≤ λ.
 
+    Proof for convex losses and ν > 0: as for ℓ2², where GRAD is the ball of radius λ.  The target is the minimum of
+    e-F(θ†)ᵀρ, so it need not be supposed that there is one.
     Instances: d = 1, k honest users without data, targets at which every root is rational.  Data: with g = F(θ†), θ♠
     = θ†+g/√(λ²-g²) and w = g+2νθ♠, the point (w, wθ♠+1) makes all three gradients vanish.  If |F(θ†)| > λ no local
     model balances F, and as F increases no ρ* of any dataset is beyond the point where F = λ.
     """
     tally = Tally()
+    _equivalence_steps(tally)
     for k, lam, nu, (z, root), sign in product(
         [1, 2, 3], [Fraction(1), Fraction(2)], [Fraction(1, 2), Fraction(3)], PYTHAGOREAN, (1, -1)
     ):
@@ -443,8 +511,8 @@ def equivalence_for_smooth_l2(*, reach: Fraction | int = 1, agree: bool = True, 
 @check(
     "thm1_equivalence",
     part="l2",
-    method="certified",
-    in_words="learners other than least squares",
+    method="class",
+    modulo=("bolzano_weierstrass",),
     printed={"ties": True},
     falsehoods={
         "reach_twice_lambda": {"reach": Fraction(2)},
@@ -462,8 +530,10 @@ def equivalence_for_smooth_l2(*, reach: Fraction | int = 1, agree: bool = True, 
     ),
 )
 def equivalence_for_l2(*, reach: Fraction | int = 1, agree: bool = True, ties: bool = False) -> Evidence:
-    """ℓ2: the same with |F(θ†)| ≤ λ; the dataset makes the attacker's model θ† itself, and the kink balances F.
+    """ℓ2: the same with ‖F(θ†)‖ ≤ λ; the dataset makes the attacker's model θ† itself, and the kink balances F.
 
+    Proof for convex losses: as for smooth-ℓ2; F is Lipschitz as the local losses are smooth.  Without a modulus,
+    descent nears every minimizer and its gradients vanish, so a cluster point is a minimizer: the only one, θ†.
     Instances: d = 1, k honest users with L(θ) = νθ² and no data: F(ρ) = 2kνρ where 2ν|ρ| < λ.  Data: (w, wθ†+1) with
     w = F+2νθ†, whose gradient at θ† is -F: within the ball, so θ_s = ρ = θ† is a global minimum.
 
@@ -472,6 +542,8 @@ def equivalence_for_l2(*, reach: Fraction | int = 1, agree: bool = True, ties: b
     data point is exact.
     """
     tally = Tally()
+    if not ties:
+        _equivalence_steps(tally)
     shares = [Fraction(1, 8), Fraction(-1, 2), Fraction(9, 10)]
     for k, lam, nu, part in product([1, 2, 5], [Fraction(1), Fraction(3)], [Fraction(1, 2), Fraction(2)], shares):
         target = part * lam / (2 * nu)
@@ -520,7 +592,8 @@ def _one_point_under_l2(target: Fraction, f: Fraction, lam: Fraction, nu: Fracti
 @check(
     "claim_all_continuous_regularizers",
     method="certified",
-    in_words="convex regularizers other than ℓ2², and honest users with so many data that their models stay at 0",
+    in_words="for which convex regularizers beyond the paper's three the remark holds; and, for the witness, honest "
+    "users with so many data that their models stay at 0",
     printed={"convex": False},
     falsehoods={"double_well": {"convex": False}},
     errata=Erratum(

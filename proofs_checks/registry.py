@@ -22,6 +22,8 @@ import enum
 import inspect
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -46,6 +48,7 @@ KINDS = frozenset(
     ]
 )
 MODULES = (
+    "definitions",
     "main_text",
     "a_convexity",
     "b_equivalence",
@@ -61,6 +64,7 @@ MODULES = (
     "companion_equivalence",
     "companion_poison",
     "companion_learning",
+    "companion_sample_size",
     "companion_impossibility",
 )
 
@@ -98,6 +102,23 @@ METHODS: Mapping[str, Grade] = {
     "sampled": Grade.SAMPLED,  # floating point, or random instances
 }
 """The grade that a method can reach at most."""
+
+TEXTBOOK: Mapping[str, str] = {
+    "extreme_value": "a continuous function attains its infimum on a compact set (Rudin 1976, Theorem 4.16)",
+    "heine_borel": "a closed and bounded set is covered by finitely many of the open sets that cover it (Rudin 1976, "
+    "Theorem 2.41)",
+    "bolzano_weierstrass": "a bounded sequence has a convergent subsequence (Rudin 1976, Theorem 3.6)",
+    "heine_cantor": "a continuous function is uniformly continuous on a compact set (Rudin 1976, Theorem 4.19)",
+    "intermediate_value": "a continuous function takes every value between two of its values (Rudin 1976, "
+    "Theorem 4.23)",
+    "opial": "a sequence whose distance to each point of a set converges, and whose cluster points lie in that set, "
+    "converges to a point of it (Bauschke and Combettes 2017, Lemma 2.47)",
+    "law_of_large_numbers": "means of independent copies of an integrable variable tend to its expectation "
+    "(Billingsley 1995, Theorem 22.1)",
+    "central_limit": "sums of independent copies with variance, centred and divided by the root of their number, "
+    "tend to a normal law (Billingsley 1995, Theorem 27.1)",
+}
+"""Theorems of analysis and probability that a check may rest on; they are named in ``modulo``, like those of books."""
 
 
 def at_most(left: Any, right: Any) -> Decision:
@@ -173,6 +194,19 @@ class Evidence:
         return Grade.PROVED if self.steps else Grade.CERTIFIED
 
 
+_attacks_run: ContextVar[bool] = ContextVar("_attacks_run", default=True)
+
+
+@contextmanager
+def instances_only() -> Iterator[None]:
+    """Leave out the attacks by chance: what is found does not depend on the version of Hypothesis then."""
+    token = _attacks_run.set(False)
+    try:
+        yield
+    finally:
+        _attacks_run.reset(token)
+
+
 class Tally:
     """Gathers evidence; :meth:`evidence` closes it.
 
@@ -192,6 +226,7 @@ class Tally:
         self._refuted: list[Witness] = []
         self._decided = 0
         self._skipped = 0
+        self._attacks: list[Callable[[], None]] = []
 
     def claim(self, decision: Decision, finding: str, **instance: Any) -> None:
         """Record what the claim says on an instance that meets the hypotheses."""
@@ -214,13 +249,27 @@ class Tally:
         """Record an instance that does not meet the hypotheses."""
         self._skipped += 1
 
+    def adopt(self, evidence: Evidence) -> None:
+        """Take over what another check found: its steps, its instances and its witnesses."""
+        self._steps += evidence.steps
+        self._decided += evidence.decided
+        self._skipped += evidence.skipped
+        self._undecided += evidence.undecided
+        self._refuted += evidence.refuted
+
+    def at_end(self, attack: Callable[[], None]) -> None:
+        """Keep an attack that takes long until everything else is done; it is left out if there is a witness then."""
+        self._attacks.append(attack)
+
     @property
     def has_witness(self) -> bool:
         """Whether the claim is refuted already."""
         return bool(self._refuted)
 
     def evidence(self) -> Evidence:
-        """Return what was gathered."""
+        """Return what was gathered, after the attacks that were kept."""
+        while _attacks_run.get() and self._attacks and not self._refuted:
+            self._attacks.pop(0)()
         return Evidence(
             tuple(self._steps), self._decided, self._skipped, tuple(self._undecided[:5]), tuple(self._refuted)
         )
@@ -265,6 +314,10 @@ class Check:
     strengthen: Callable[[Fraction], Mapping[str, Any]] | None
     in_words: str = ""
     """The steps of the proof that only the docstring carries; with any, the grade is at most *certified*."""
+    modulo: tuple[str, ...] = ()
+    """The theorems of :data:`TEXTBOOK` that the proof rests on."""
+    unneeded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Printed hypotheses that the claim survives without: the constants that leave each out."""
 
     @property
     def id(self) -> str:
@@ -371,6 +424,8 @@ def check(
     errata: Erratum | None = None,
     strengthen: Callable[[Fraction], Mapping[str, Any]] | None = None,
     in_words: str = "",
+    modulo: tuple[str, ...] = (),
+    unneeded: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Evidence]], Callable[..., Evidence]]:
     """Register a function of the constants of a claim as a check of ``statement``.
 
@@ -396,6 +451,10 @@ def check(
         reported.
     in_words : str
         The steps of the proof that no machine has verified; with any, the grade is at most *certified*.
+    modulo : tuple of str
+        Theorems of :data:`TEXTBOOK` that the proof rests on.
+    unneeded : mapping, optional
+        Printed hypotheses that the claim is to survive without: for each, in words, the constants that leave it out.
 
     Raises
     ------
@@ -416,6 +475,8 @@ def check(
             errata=errata,
             strengthen=strengthen,
             in_words=in_words,
+            modulo=modulo,
+            unneeded={name: dict(constants) for name, constants in (unneeded or {}).items()},
         )
         _refuse_malformed(made)
         known = _CHECKS.get(made.id)
@@ -434,17 +495,20 @@ def _origin(function: Callable[..., Evidence]) -> tuple[str, str]:
 def _refuse_malformed(made: Check) -> None:
     if made.method not in METHODS:
         raise RegistryError(f"{made.id}: unknown method {made.method}")
+    strange = set(made.modulo) - TEXTBOOK.keys()
+    if strange:
+        raise RegistryError(f"{made.id}: unknown theorems {sorted(strange)} in modulo")
     if not made.falsehoods:
         raise RegistryError(f"{made.id}: a check without a falsehood cannot fail")
     defaults = {name: p.default for name, p in inspect.signature(made.function).parameters.items()}
     if inspect.Parameter.empty in defaults.values():
         raise RegistryError(f"{made.id}: every constant needs a default, the claim that holds")
-    for name, constants in {"printed": made.printed, **made.falsehoods}.items():
+    for name, constants in {"printed": made.printed, **made.falsehoods, **made.unneeded}.items():
         unknown = constants.keys() - defaults.keys()
         if unknown:
             raise RegistryError(f"{made.id}: {name} sets {sorted(unknown)}, which the check does not have")
         if name != "printed" and all(defaults[key] == value for key, value in constants.items()):
-            raise RegistryError(f"{made.id}: the falsehood {name} is the claim itself")
+            raise RegistryError(f"{made.id}: {name} is the claim itself")
     if made.printed and made.errata is None and not made.is_claim:
         raise RegistryError(f"{made.id}: a printed step that differs needs the words for an erratum")
 
@@ -495,6 +559,11 @@ class Outcome:
     falsehoods: Mapping[str, Verdict] = field(default_factory=dict)
     smallest_caught: str = ""
     in_words: str = ""
+    caught_by: Mapping[str, str] = field(default_factory=dict)
+    """The witness that refutes each falsehood."""
+    modulo: tuple[str, ...] = ()
+    unneeded: Mapping[str, Verdict] = field(default_factory=dict)
+    """What the check says of the claim without each hypothesis that it is to survive without."""
 
     @property
     def is_claim(self) -> bool:
@@ -531,10 +600,14 @@ class Outcome:
 
 
 def run(made: Check) -> Outcome:
-    """Run a check on its claim, on the printed claim, on each falsehood, and find the smallest excess it catches."""
+    """Run a check on its claim, on the printed claim, on each falsehood, and find the smallest excess it catches.
+
+    Falsehoods and excesses must be refuted by the check's own instances, without the attacks by chance.
+    """
     amended = gather(made, {})
     printed = gather(made, made.printed) if made.printed else amended
-    falsehoods = {name: gather(made, constants).verdict for name, constants in made.falsehoods.items()}
+    with instances_only():
+        attacked = {name: gather(made, constants) for name, constants in made.falsehoods.items()}
     return Outcome(
         check=made.name,
         statement=made.statement,
@@ -544,9 +617,12 @@ def run(made: Check) -> Outcome:
         amended=amended,
         printed=printed,
         differs=bool(made.printed),
-        falsehoods=falsehoods,
+        falsehoods={name: evidence.verdict for name, evidence in attacked.items()},
         smallest_caught=_smallest_caught(made),
         in_words=made.in_words,
+        modulo=made.modulo,
+        unneeded={name: gather(made, constants).verdict for name, constants in made.unneeded.items()},
+        caught_by={name: str(evidence.refuted[0]) for name, evidence in attacked.items() if evidence.refuted},
     )
 
 
@@ -558,10 +634,11 @@ def _smallest_caught(made: Check) -> str:
     if made.strengthen is None:
         return ""
     caught = ""
-    for excess in EXCESSES:
-        if gather(made, made.strengthen(excess)).verdict is not Verdict.FAILS:
-            break
-        caught = f"{float(excess):g}"
+    with instances_only():
+        for excess in EXCESSES:
+            if gather(made, made.strengthen(excess)).verdict is not Verdict.FAILS:
+                break
+            caught = f"{float(excess):g}"
     return caught
 
 
@@ -650,7 +727,8 @@ def entries(outcomes: Mapping[str, Outcome], found: Mapping[str, Statement] | No
         own = Entry(statement, tuple(of[identifier]), Grade.OPEN, frozenset()).own
         bearing = [entry for entry in used if not _rests_on_others(entry.statement)]
         chain = min([own, *(entry.chain for entry in bearing)])
-        modulo = frozenset().union(*(entry.modulo for entry in used), *_cited(statement))
+        rests = (frozenset(outcome.modulo) for outcome in of[identifier] if outcome.is_claim)
+        modulo = frozenset().union(*(entry.modulo for entry in used), *_cited(statement), *rests)
         made[identifier] = Entry(statement, tuple(of[identifier]), chain, modulo)
         return made[identifier]
 

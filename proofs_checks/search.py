@@ -6,18 +6,20 @@ points are biased to edges, where a constant that is almost right fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import wraps
 from itertools import product
 from typing import Any
 
+import hypothesis
 import numpy as np
 import sympy as sp
 from flint import arb, ctx
+from hypothesis import strategies as st
 from scipy.optimize import differential_evolution
 
-from proofs_checks.registry import Decision
+from proofs_checks.registry import Decision, Tally
 from theory.arrays import Array
 
 Margin = Callable[[Array], float]
@@ -50,6 +52,76 @@ def worst(margin: Margin, bounds: Sequence[tuple[float, float]], *, seed: int, r
 
 def _finite(value: float) -> float:
     return float(value) if np.isfinite(value) else 1e300
+
+
+class _FoundError(Exception):
+    """Raised inside an attack that has succeeded."""
+
+
+def counterexample(
+    strategy: st.SearchStrategy[Any],
+    decide: Callable[..., Decision],
+    margin: Callable[..., Any] | None = None,
+    *,
+    seed: int = 0,
+    examples: int = 100,
+) -> Mapping[str, Any] | None:
+    """Return arguments, shrunk, for which ``decide`` is False; None if ``examples`` attempts found none.
+
+    The strategy draws dictionaries of arguments.  Hypothesis tries its edges first, climbs down ``margin`` where there
+    is one, and makes what it finds small.
+
+    Examples
+    --------
+    >>> draw = st.fixed_dictionaries({"x": st.fractions(0, 10)})
+    >>> counterexample(draw, lambda x: x <= 5)["x"] > 5, counterexample(draw, lambda x: x >= 0) is None
+    (True, True)
+    """
+    found: list[Mapping[str, Any]] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        verbosity=hypothesis.Verbosity.quiet,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.target, hypothesis.Phase.shrink),
+    )
+    @hypothesis.given(strategy)
+    def attempt(drawn: Mapping[str, Any]) -> None:
+        if margin is not None:
+            distance = float(margin(**drawn))
+            if np.isfinite(distance):
+                hypothesis.target(-distance)
+        if decide(**drawn) is False:
+            found.append(drawn)
+            raise _FoundError
+
+    try:
+        attempt()
+    except _FoundError:
+        return found[-1]
+    return None
+
+
+def attack(
+    tally: Tally,
+    finding: str,
+    strategy: st.SearchStrategy[Any],
+    decide: Callable[..., Decision],
+    margin: Callable[..., Any] | None = None,
+) -> None:
+    """Let Hypothesis look for a witness, once all else has found none; that it finds none counts as one instance."""
+
+    def search() -> None:
+        drawn = counterexample(strategy, decide, margin)
+        if drawn is None:
+            tally.claim(True, finding)
+        else:
+            tally.claim(False, finding, **drawn)
+
+    tally.at_end(search)
 
 
 def rationals(seed: int, count: int, size: int, *, bound: int = 6, denominator: int = 4) -> Iterator[list[Fraction]]:

@@ -9,10 +9,14 @@ Examples
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from proofs_checks.exact import LinearProblem, LinearUser
 from proofs_checks.generators import LOSSES, REGULARIZERS
 from theory import LeastSquares, Logistic, Loss, Multinomial, Problem, Regularizer, UserDataset
 from theory.arrays import Array
@@ -25,6 +29,51 @@ def reals(bound: float = 1e4) -> st.SearchStrategy[float]:
     """Draw a real number of size at most ``bound``; every second one is at an edge."""
     edges = [x for x in _EDGES if abs(x) <= bound] + [bound, -bound]
     return st.sampled_from(edges) | st.floats(-bound, bound, allow_subnormal=False)
+
+
+_RATIONAL_EDGES = (
+    0,
+    1,
+    -1,
+    Fraction(1, 2),
+    Fraction(1, 10**6),
+    Fraction(-1, 10**6),
+    1 + Fraction(1, 10**9),
+    1000,
+    -1000,
+)
+
+
+def rational(low: Fraction | int = -1000, high: Fraction | int = 1000) -> st.SearchStrategy[Fraction]:
+    """Draw a rational number of [low, high]; every second one is at an edge."""
+    edges = sorted({Fraction(x) for x in (*_RATIONAL_EDGES, low, high) if low <= x <= high})
+    finest = max(1000, Fraction(low).denominator, Fraction(high).denominator)
+    return st.sampled_from(edges) | st.fractions(low, high, max_denominator=finest)
+
+
+def arguments(**strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw one argument of each name, for :func:`proofs_checks.search.counterexample`."""
+    return st.fixed_dictionaries(strategies)
+
+
+@st.composite
+def linear_problems(draw: st.DrawFn, least_nu: Fraction = Fraction(1, 100)) -> LinearProblem:
+    """Draw an exact problem of 1 to 3 users with up to two data each, in 1 or 2 dimensions; often without data."""
+    dim = draw(st.integers(1, 2))
+    numbers = rational(-9, 9)
+    users = []
+    for _ in range(draw(st.integers(1, 3))):
+        rows = draw(st.integers(0, 2))
+        Q = [[draw(numbers) for _ in range(dim)] for _ in range(rows)]
+        users.append(LinearUser(Q, [draw(numbers) for _ in range(rows)]))
+    return LinearProblem(tuple(users), draw(rational(Fraction(1, 100), 100)), draw(rational(least_nu, 9)), dim)
+
+
+@st.composite
+def targeted(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw an exact problem and a target in its space."""
+    problem = draw(linear_problems())
+    return {"problem": problem, "target": [draw(rational(-9, 9)) for _ in range(problem.dim)]}
 
 
 def vectors(dim: int, bound: float = 1e4) -> st.SearchStrategy[Array]:

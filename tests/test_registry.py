@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from flint import arb
+from hypothesis import strategies as st
 
 from proofs_checks import registry
 from proofs_checks.registry import (
@@ -30,6 +32,8 @@ from proofs_checks.registry import (
     run,
     statements,
 )
+from proofs_checks.search import attack, counterexample
+from proofs_checks.strategies import arguments, rational
 
 # What the paper numbers, so that nothing can be left out unnoticed: kind, prefix of the ids, how many.
 NUMBERED = [
@@ -145,6 +149,86 @@ def test_the_verdict_follows_from_the_evidence(records: list[Callable[[Tally], N
     assert evidence_of(*records).verdict is verdict
 
 
+def test_what_is_adopted_counts_in_full() -> None:
+    inner = evidence_of(lambda t: t.step(True, "step"), lambda t: t.claim(True, "x"), lambda t: t.skip())
+    taken = evidence_of(lambda t: t.adopt(inner))
+    assert taken == inner
+    assert taken.verdict is Verdict.HOLDS
+    for broken in (lambda t: t.claim(False, "no"), lambda t: t.claim(None, "open"), lambda t: t.step(None, "open")):
+        assert evidence_of(lambda t: t.claim(True, "x"), lambda t, b=broken: t.adopt(evidence_of(b))).verdict is not (
+            Verdict.HOLDS
+        )
+
+
+def test_an_attack_is_kept_for_the_end_and_left_out_where_there_is_a_witness() -> None:
+    ran: list[str] = []
+    tally = Tally()
+    tally.at_end(lambda: (ran.append("first"), tally.claim(False, "found")))
+    tally.at_end(lambda: ran.append("second"))
+    tally.claim(True, "instance")
+    assert not ran
+    assert tally.evidence().verdict is Verdict.FAILS
+    assert ran == ["first"]
+
+
+@pytest.mark.parametrize("with_margin", [False, True], ids=["edges", "hill_climbing"])
+def test_the_adversary_finds_a_witness_and_makes_it_small(with_margin: bool) -> None:
+    tally = Tally()
+    margin = (lambda x, y: 50 - x - y) if with_margin else None
+    whole = st.integers(-9, 90)
+    attack(tally, "x+y <= 50", arguments(x=whole, y=whole), lambda x, y: x + y <= 50, margin)
+    (witness,) = tally.evidence().refuted
+    assert sum(int(text) for text in witness.instance.values()) == 51
+
+
+def test_rational_draws_reach_the_ends_of_their_range() -> None:
+    for end in (Fraction(-7, 3), Fraction(22, 10**6 + 3)):
+        drawn = arguments(x=rational(Fraction(-7, 3), Fraction(22, 10**6 + 3)))
+        assert counterexample(drawn, lambda x, end=end: x != end) == {"x": end}
+
+
+def test_the_adversary_climbs_to_what_edges_do_not_show() -> None:
+    # False only within 10⁻³ of 10/21, on a thousandth of the interval.
+    def distance(x: Fraction) -> Fraction:
+        return abs(x - Fraction(10, 21))
+
+    def decide(x: Fraction) -> bool:
+        return distance(x) > Fraction(1, 1000)
+
+    drawn = arguments(x=rational(0, 2))
+    assert counterexample(drawn, decide, examples=300) is None
+    assert counterexample(drawn, decide, distance, examples=300) is not None
+
+
+def test_an_attack_by_chance_does_not_decide_what_the_ledger_says_of_the_smallest_excess() -> None:
+    def only_by_attack(wrong: Fraction = Fraction(0)) -> Evidence:
+        tally = Tally()
+        tally.claim(wrong != 1, "claim")
+        attack(tally, "x <= 1-wrong", arguments(x=rational(0, 1)), lambda x: x <= 1 - wrong)
+        return tally.evidence()
+
+    outcome = run(make(only_by_attack, strengthen=lambda excess: {"wrong": excess}))
+    slight = run(make(only_by_attack, falsehoods={"slight": {"wrong": Fraction(1, 10)}}))
+    assert slight.falsehoods == {"slight": Verdict.HOLDS}
+    assert outcome.amended.verdict is Verdict.HOLDS
+    assert gather(make(only_by_attack), {"wrong": Fraction(1, 10)}).verdict is Verdict.FAILS
+    assert outcome.smallest_caught == ""
+
+
+def test_an_undecided_attack_is_no_witness() -> None:
+    assert counterexample(arguments(x=rational()), lambda x: None) is None
+
+
+def test_an_attack_that_breaks_leaves_the_claim_undecided() -> None:
+    def broken(wrong: int = 0) -> Evidence:
+        tally = Tally()
+        tally.claim(not wrong, "claim")
+        attack(tally, "x", arguments(x=rational()), lambda x: 1 / (x - x) > 0)
+        return tally.evidence()
+
+    assert run(make(broken)).amended.verdict is Verdict.UNKNOWN
+
+
 def test_an_exception_is_evidence_of_nothing() -> None:
     made = make(lambda wrong=0: 1 // wrong)
     evidence = gather(made, {})
@@ -180,8 +264,18 @@ def holds_unless(wrong: int = 0, blind: int = 0) -> Evidence:
         ({"falsehoods": {"other": {"missing": 1}}}, "which the check does not have"),
         ({"printed": {"missing": 1}}, "which the check does not have"),
         ({"method": "by_authority"}, "unknown method"),
+        ({"modulo": ("folklore",)}, "unknown theorems"),
+        ({"unneeded": {"all": {"wrong": 0}}}, "is the claim itself"),
     ],
-    ids=["no_falsehood", "falsehood_is_the_claim", "unknown_constant", "unknown_printed_constant", "method"],
+    ids=[
+        "no_falsehood",
+        "falsehood_is_the_claim",
+        "unknown_constant",
+        "unknown_printed_constant",
+        "method",
+        "modulo",
+        "unneeded",
+    ],
 )
 def test_a_malformed_check_does_not_register(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RegistryError, match=complaint):
@@ -296,6 +390,27 @@ def test_a_statement_in_parts_needs_a_check_of_each() -> None:
         parts=("first", "second"),
     )
     assert two["top"].own is Grade.CERTIFIED
+
+
+def test_a_theorem_of_a_book_is_named_by_everything_that_rests_on_it() -> None:
+    base = replace(outcome_for("base"), modulo=("opial",))
+    step = replace(outcome_for("top", "proof_1"), modulo=("heine_borel",))
+    found = chain_of(base, outcome_for("top"), step)
+    assert found["base"].modulo == {"book", "opial"}
+    assert found["top"].modulo == {"book", "opial"}  # a step of the printed proof is not the claim
+    assert found["top"].chain is Grade.PROVED
+
+
+def test_a_hypothesis_that_is_needed_after_all_is_seen() -> None:
+    outcome = run(make(holds_unless, unneeded={"needed": {"wrong": 2}, "not needed": {"blind": 1}}))
+    assert outcome.unneeded == {"needed": Verdict.FAILS, "not needed": Verdict.HOLDS}
+
+
+def test_what_refutes_a_falsehood_is_kept() -> None:
+    def caught(wrong: int = 0) -> Evidence:
+        return evidence_of(lambda t: t.claim(not wrong, "x is right", x=wrong))
+
+    assert run(make(caught)).caught_by == {"wrong": "with x = 1, this is false: x is right"}
 
 
 def test_a_failing_part_makes_the_statement_fail() -> None:

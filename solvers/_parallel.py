@@ -43,16 +43,25 @@ def n_threads() -> int:
 
 # One call at a time: overlapping limits of BLAS would leave the last one's single thread behind as the user's setting.
 _TURN = threading.RLock()
+_LIMITED = threading.local()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, and restore the user's own setting at the end.
 
-    Calls from several Python threads take turns; each uses all processors anyway.
+    Calls from several Python threads take turns; each uses all processors anyway.  Inside another limit of the same
+    thread there is nothing to do: asking and setting all BLAS libraries takes some 30 µs, as long as a small kernel.
     """
-    with _TURN, _controller().limit(limits=1, user_api="blas"):
+    if getattr(_LIMITED, "here", False):
         yield
+        return
+    with _TURN, _controller().limit(limits=1, user_api="blas"):
+        _LIMITED.here = True
+        try:
+            yield
+        finally:
+            _LIMITED.here = False
 
 
 def cut(weights: np.ndarray, parts: int, multiple: int = 1) -> list[tuple[int, int]]:

@@ -94,7 +94,7 @@ class _Newton:
         return np.asarray((state.thetas == state.rho).all(axis=1) & self.problem.free)
 
     def takes_joint_step_next(self, state: _State, following: _State) -> bool:
-        """Whether a joint step comes next: the last step, of whichever kind, went well and left the ties as they are."""
+        """Whether a joint step comes next: the last step, of either kind, went well and left the ties as they are."""
         if isinstance(self.reg, SquaredL2):
             return True
         good = following.residual <= 0.5 * state.residual

@@ -28,10 +28,15 @@ class DataTerms:
     hessians: Array | None
 
 
-def data_terms(problem: Problem, thetas: Array, *, order: int, workspace: Array | None = None) -> DataTerms:
-    """Evaluate at ``thetas`` (N, P); ``order`` 2 fills ``workspace`` (N_free, P, P), or a new array, with Hessians."""
+def data_terms(
+    problem: Problem, thetas: Array, *, order: int, workspace: Array | None = None, single: bool = False
+) -> DataTerms:
+    """Evaluate at ``thetas`` (N, P); ``order`` 2 fills ``workspace`` (N_free, P, P), or a new array, with Hessians.
+
+    ``single`` allows Hessians in single precision.
+    """
     if type(problem.loss) is Logistic:
-        return _logistic(problem, thetas, order, workspace)
+        return _logistic(problem, thetas, -2 if order == 2 and single else order, workspace)
     m = margins(problem, thetas)
     rows = used_rows(problem)
     value = float(np.sum(problem.loss.phi(m[rows], problem.stack.labels[rows])))
@@ -45,17 +50,18 @@ def _logistic(problem: Problem, thetas: Array, order: int, workspace: Array | No
     n, size, stack, shift = len(start), problem.dim, problem.stack, 2.0 * problem.nu
     values, gradients = np.zeros(n), np.empty((n, size))
     free_thetas = np.ascontiguousarray(thetas[problem.free])
-    H = np.empty((0, size, size)) if order < 2 else _space(workspace, n, size)
+    with_hessians = abs(order) == 2
+    H = _space(workspace, n, size) if with_hessians else np.empty((0, size, size))
 
     def task(part: int, a: int, b: int) -> int:
         return kernels.logistic_terms(
             stack.Q, stack.labels, start, stop, free_thetas, shift, order, values, gradients, H, a, b
         )
 
-    over_users(task, (stop - start) * (4.0 * size + (float(size**2) if order == 2 else 0.0) + 30.0))
+    over_users(task, (stop - start) * (4.0 * size + (float(size**2) if with_hessians else 0.0) + 30.0))
     all_gradients = 2.0 * problem.nu * thetas
     all_gradients[problem.free] = gradients
-    return DataTerms(float(values.sum()), all_gradients, H if order == 2 else None)
+    return DataTerms(float(values.sum()), all_gradients, H if with_hessians else None)
 
 
 def _space(workspace: Array | None, n: int, size: int) -> Array:

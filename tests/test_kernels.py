@@ -336,7 +336,7 @@ def parity_logistic_terms(
         if n not in case.users:
             assert values[n] == UNTOUCHED
             assert np.all(gradients[n] == UNTOUCHED)
-        if n not in case.users or order < 2:
+        if n not in case.users or abs(order) < 2:
             assert np.all(H[n] == UNTOUCHED)
         if n not in case.users:
             continue
@@ -351,9 +351,10 @@ def parity_logistic_terms(
         # σ changes by at most a quarter of the rounding of the margin.
         bound = np.abs(rows).T @ (1.0 + 0.25 * size) + 2 * problem.nu * np.abs(theta)
         close(gradients[n], expected, inner(len(rows) + P + 8, bound))
-        if order == 2:
+        if abs(order) == 2:
             weights = curvature * problem.loss.d2phi(rows @ theta, a)
-            slack = hessian_bound(rows, weights, 1) + inner(
+            single = 1.0 if order == 2 else np.finfo(np.float32).eps / EPS
+            slack = single * hessian_bound(rows, weights, 1) + inner(
                 P + 8, np.einsum("i,ia,ib->ab", size * weights, abs(rows), abs(rows))
             )
             close(lower(H[n]), lower(curvature * local_hessian(theta, rows, a, problem.loss, 0.0)), lower(slack))
@@ -471,7 +472,7 @@ def test_least_squares_normal(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, 2, -2])
 def test_logistic_terms(shape: str, order: int) -> None:
     parity_logistic_terms(SHAPES[shape](Logistic()), order)
 
@@ -550,6 +551,7 @@ def test_wrong_twins_of_the_data_kernels_are_refused() -> None:
     refuses(parity_logistic_terms, plain, factor=slight)
     refuses(parity_logistic_terms, plain, shift_factor=0.5)
     refuses(parity_logistic_terms, plain, curvature=slight)
+    refuses(parity_logistic_terms, plain, order=-2, curvature=1.0 + 1e-4)
     refuses(parity_softmax_terms, classes, factor=slight)
     refuses(parity_softmax_terms, classes, transposed=True)
     refuses(parity_softmax_hessian_times, classes, outer=0.999)

@@ -79,3 +79,29 @@ class _Tagged:
 
     def __call__(self, task: tuple[Any, ...]) -> Row:
         return {"task": list(task), **self.function(*task)}
+
+
+def sweep_here(
+    function: Callable[..., Row],
+    tasks: Sequence[tuple[Any, ...]],
+    log: ResumeLog,
+    *,
+    name: str,
+    progress: bool,
+) -> list[Row]:
+    """As :func:`sweep`, in this process and one task after another: for times, which a neighbour would disturb."""
+    from tqdm import tqdm
+
+    done = {tuple(row.get("task", ())): row for row in log.rows()}
+    n_done = sum(task in done for task in tasks)
+    with tqdm(
+        total=len(tasks), initial=n_done, unit="cell", desc=name, file=sys.stderr, disable=not progress
+    ) as bar:  # fmt: skip
+        for task in tasks:
+            if task in done:
+                continue
+            bar.set_postfix_str(" ".join(map(str, task)))
+            done[task] = _Tagged(function)(task)
+            log.append(done[task])
+            bar.update()
+    return [done[task] for task in tasks]

@@ -5,8 +5,12 @@ N users share the training images equally (drawn without replacement), K-class l
 never active in some class, and this program says so with the pixel and the classes.  For ν > 0 it solves to rounding,
 certifies the point, and prints the accuracy of the global model on the test images.
 
+The ν of ``--nu`` are solved each for itself, those of ``--path`` each from the minimum for the one before, which is how
+small ν are reached; the time of a path is that of all its problems so far.
+
 ``--data`` takes an .npz file (x_train, y_train, x_test, y_test), a folder with the IDX files, or ``openml``; without it
-scikit-learn's bundled digits are used.  ``--peer`` runs L-BFGS-B on the same compiled evaluations for comparison.
+scikit-learn's bundled digits are used.  ``--peer SECONDS`` also runs L-BFGS-B, on the same compiled evaluations.
+``results.json`` holds ``config``, ``environment``, ``rows``, ``peer``, ``first_call_seconds`` and ``peak_memory_gib``.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
 
+from benchmarks._figures import OKABE_ITO, save, style
 from benchmarks._harness import (
     EXIT_OK,
     Parser,
@@ -33,10 +38,17 @@ from benchmarks._harness import (
 )
 from benchmarks._images import Images, load_images
 from solvers import Solution, Status, certify, minimize
+from solvers._parallel import n_threads
 from solvers.data_terms import data_terms
 from solvers.optimality import gradient_at_zero
-from theory import Multinomial, Problem, ShapeError, SquaredL2, UserDataset
+from theory import Multinomial, Problem, ShapeError, SolverError, SquaredL2, UserDataset
 from theory.arrays import as_nonnegative, as_positive
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The relative gradients whose times are kept of the peer.
+_MILESTONES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 
 
 def make_problem(images: Images, n_users: int, lam: float, nu: float, seed: int) -> Problem:
@@ -53,35 +65,62 @@ def accuracy(rho: np.ndarray, images: Images) -> float:
     return float(np.mean(np.argmax(scores, axis=1) == images.y_test))
 
 
-def explain_no_minimum(solution: Solution, images: Images) -> dict[str, Any]:
-    """Return the pixel and the classes along which the loss decreases for ever, checked against the images."""
-    direction = solution.direction.rho.reshape(images.n_classes, -1)  # type: ignore[union-attr]
-    pixel = int(np.argmax(np.abs(direction).max(axis=0)))
-    classes = np.flatnonzero(np.abs(direction[:, pixel]) > 0)
-    is_pixel = pixel < images.x_train.shape[1]  # the last column is the intercept
-    active = images.y_train[images.x_train[:, pixel] > 0] if is_pixel else images.y_train
-    return {
-        "pixel": pixel,
-        "classes_raised": [int(k) for k in classes],
-        "classes_in_which_it_is_active": sorted({int(k) for k in active}),
-        "proof": "every image in which the pixel is active has a raised class as its label, so its loss decreases; "
-        "no other loss and no regularizer changes",
-    }
+def explain_no_minimum(solution: Solution, problem: Problem, images: Images) -> dict[str, Any]:
+    """Return why there is no minimum, checked against the data and not taken from the solver.
+
+    Along a direction that moves all models alike, no regularizer changes.  The loss of an image never increases if the
+    score of its label gains at least as much as any other's, and decreases if it gains more.
+
+    Raises
+    ------
+    SolverError
+        If the direction of the solution is not such a one.
+    """
+    if solution.direction is None:
+        raise SolverError("no direction was returned")
+    moved = solution.direction.rho.reshape(images.n_classes, -1)
+    gains = problem.stack.Q @ moved.T
+    labels = problem.stack.labels
+    margins = np.where(labels > 0, np.inf, np.sum(gains * labels, axis=1, keepdims=True) - gains)
+    if np.any(solution.direction.thetas != solution.direction.rho) or not margins.min() >= -1e-9 < margins.max():
+        raise SolverError("the direction returned is none along which the loss decreases for ever")
+    features = np.flatnonzero(np.abs(moved).max(axis=0))
+    n_pixels = images.x_train.shape[1]
+    if features.size > 1 or features[0] == n_pixels:  # the last feature is the intercept
+        n_better = int((margins.min(axis=1) > 1e-9).sum())
+        return {"n_better": n_better, "reason": "the labels are separable along a direction"}
+    pixel = int(features[0])
+    active = sorted({int(k) for k in images.y_train[images.x_train[:, pixel] > 0]})
+    raised = [int(k) for k in np.flatnonzero(moved[:, pixel] == moved[:, pixel].max())]
+    if not set(active) <= set(raised) or len(raised) == images.n_classes:
+        raise SolverError(f"pixel {pixel} is active in the classes {active}, not only in {raised}, which it raises")
+    absent = [k for k in range(images.n_classes) if k not in active]
+    reason = (
+        f"pixel {pixel} is active in no image of the classes {absent}: with its coefficients for the classes {raised} "
+        "the loss of every image in which it is active decreases for ever, and nothing else changes"
+    )
+    return {"pixel": pixel, "classes_in_which_it_is_active": active, "classes_raised": raised, "reason": reason}
 
 
 def lbfgs(problem: Problem, seconds: float) -> dict[str, Any]:
     """Run SciPy's L-BFGS-B on Θ (ρ eliminated) for at most ``seconds``; return the accuracy over time."""
     lam, nu, shape = problem.reg.lam, problem.nu, (problem.n_users, problem.dim)  # type: ignore[attr-defined]
-    scale, start, best = gradient_at_zero(problem), time.perf_counter(), [np.inf]
+    scale, start, evaluations = gradient_at_zero(problem), time.perf_counter(), 0
+    best, reached = np.inf, dict[str, float]()
 
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        if time.perf_counter() - start > seconds:
+        nonlocal best, evaluations
+        now = time.perf_counter() - start
+        if now > seconds:
             raise TimeoutError
         thetas = np.ascontiguousarray(x.reshape(shape))
         terms = data_terms(problem, thetas, order=1)
         away = thetas - thetas.mean(axis=0)
         gradient = terms.gradients + 2.0 * lam * away
-        best[0] = min(best[0], float(np.linalg.norm(gradient)) / scale)
+        best, evaluations = min(best, float(np.linalg.norm(gradient)) / scale), evaluations + 1
+        for milestone in _MILESTONES:
+            if best <= milestone:
+                reached.setdefault(f"{milestone:g}", time.perf_counter() - start)
         return terms.value + nu * float(np.sum(thetas**2)) + lam * float(np.sum(away**2)), gradient.ravel()
 
     try:
@@ -92,25 +131,45 @@ def lbfgs(problem: Problem, seconds: float) -> dict[str, Any]:
         ended = "stopped by itself"
     except TimeoutError:
         ended = "time was up"
-    return {"seconds": time.perf_counter() - start, "best_residual": best[0], "ended": ended}
+    return {
+        "seconds": time.perf_counter() - start, "evaluations": evaluations, "best_residual": best,
+        "seconds_to_residual": reached, "ended": ended,
+    }  # fmt: skip
 
 
-def solve(problem: Problem, images: Images, start: Solution | None) -> tuple[dict[str, Any], Solution]:
-    """Solve one problem; return the row of the table and the solution."""
+def first_call(images: Images) -> float:
+    """Return the time of a first, tiny solve: compiling, or loading what was compiled before."""
     began = time.perf_counter()
-    solution = minimize(problem, throw=False, start=None if start is None else (start.rho, start.thetas))
-    seconds = time.perf_counter() - began
-    row: dict[str, Any] = {"nu": problem.nu, "seconds": seconds, "status": solution.status.name}
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.flatnonzero(images.y_train == k)[:3] for k in range(images.n_classes)])
+    Q = rng.standard_normal((len(rows), images.x_train.shape[1] + 1))
+    user = UserDataset(Q, images.y_train[rows].astype(np.float64))
+    problem = Problem([user, user], Multinomial(images.n_classes), SquaredL2(1.0), 10.0)
+    certify(problem, *(lambda s: (s.rho, s.thetas))(minimize(problem, throw=False)))
+    return time.perf_counter() - began
+
+
+def solve(problem: Problem, images: Images, start: Solution | None, runs: int = 1) -> tuple[dict[str, Any], Solution]:
+    """Solve one problem; return the row of the table and the solution."""
+    seconds = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        solution = minimize(problem, throw=False, start=None if start is None else (start.rho, start.thetas))
+        seconds.append(time.perf_counter() - began)
+    row: dict[str, Any] = {
+        "nu": problem.nu, "seconds": float(np.median(seconds)), "spread": [min(seconds), max(seconds)], "runs": runs,
+        "status": solution.status.name,
+    }  # fmt: skip
     if solution.status is Status.NO_MINIMUM:
-        return {**row, "certificate": explain_no_minimum(solution, images)}, solution
+        return {**row, "certificate": explain_no_minimum(solution, problem, images)}, solution
     began = time.perf_counter()
     certificate = certify(problem, solution.rho, solution.thetas)
     row |= {
         "relative_residual": solution.stats["relative_residual"],
         "iterations": solution.stats["iterations"],
         "loss": problem.value(solution.rho, solution.thetas),
-        "distance_bound": certificate.distance_bound,
-        "gap_bound": certificate.gap_bound,
+        "distance_bound": _finite(certificate.distance_bound),
+        "gap_bound": _finite(certificate.gap_bound),
         "certify_seconds": time.perf_counter() - began,
         "norm": float(np.linalg.norm(solution.thetas)),
         "test_accuracy": accuracy(solution.rho, images),
@@ -118,26 +177,84 @@ def solve(problem: Problem, images: Images, start: Solution | None) -> tuple[dic
     return row, solution
 
 
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def solve_all(data: Problem, images: Images, alone: list[float], path: list[float], runs: int) -> list[dict[str, Any]]:
+    """Solve each ν for itself, then the path, each from the minimum before; ``path_seconds`` is the time so far."""
+    rows = []
+    for nu in alone:
+        print(f"solving ν = {nu:g} ...", file=sys.stderr)
+        rows.append(solve(data.with_regularizer(data.reg, nu), images, None, runs)[0])
+    start: Solution | None = None
+    spent = 0.0
+    for nu in path:
+        print(f"solving ν = {nu:g} from the one before ...", file=sys.stderr)
+        row, solution = solve(data.with_regularizer(data.reg, nu), images, start)
+        spent += row["seconds"]
+        rows.append({**row, "path_seconds": spent})
+        start = solution if solution.status.is_minimum else None
+    return rows
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the table for the screen."""
     lines = []
     for row in rows:
+        low, high = row["spread"]
+        spread = f"{low:.2f}-{high:.2f}" if row["runs"] > 1 else ""
+        start = [f"{row['nu']:g}", f"{row['seconds']:.2f}", spread]
+        start.append(f"{row['path_seconds']:.2f}" if "path_seconds" in row else "")
         if "loss" not in row:
-            lines.append([f"{row['nu']:g}", f"{row['seconds']:.2f}", row["status"], "", "", "", ""])
+            lines.append([*start, row["status"], "", "", "", "", "", ""])
             continue
+        bound = "unknown" if row["distance_bound"] is None else f"{row['distance_bound']:.1e}"
         lines.append(
-            [f"{row['nu']:g}", f"{row['seconds']:.2f}", f"{row['relative_residual']:.1e}", f"{row['loss']:.10f}",
-             f"{row['distance_bound']:.1e}", f"{row['norm']:.1f}", f"{100 * row['test_accuracy']:.2f} %"]
+            [*start, f"{row['relative_residual']:.1e}", str(row["iterations"]), f"{row['loss']:.10f}", bound,
+             f"{row['certify_seconds']:.2f}", f"{row['norm']:.1f}", f"{100 * row['test_accuracy']:.2f} %"]
         )  # fmt: skip
-    headers = ("ν", "seconds", "relative gradient", "loss", "distance at most", "‖Θ‖", "test accuracy of ρ*")
+    headers = ("ν", "seconds", "min-max", "path so far", "relative gradient", "steps", "loss", "distance ≤",
+               "certified in", "‖Θ‖", "test accuracy of ρ*")  # fmt: skip
     return format_table(headers, lines)
 
 
-def _parse_nu(text: str) -> list[float]:
+def draw(rows: list[dict[str, Any]], images: Images) -> Figure:
+    """Draw accuracy and norm against ν, and in how many classes each pixel is ever active."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.0), layout="constrained", width_ratios=[1.5, 1.0])
+    found = sorted({row["nu"]: row for row in rows if "loss" in row}.values(), key=lambda row: row["nu"])
+    nus = [row["nu"] for row in found]
+    left.plot(nus, [100 * row["test_accuracy"] for row in found], "o-", color=OKABE_ITO["blue"])
+    left.set(xscale="log", xlabel="ν")
+    left.margins(y=0.5)
+    left.set_ylabel("test accuracy of ρ*, %", color=OKABE_ITO["blue"])
+    norm = left.twinx()
+    norm.plot(nus, [row["norm"] for row in found], "s--", color=OKABE_ITO["vermillion"])
+    norm.set(yscale="log")
+    norm.set_ylabel("‖Θ*‖", color=OKABE_ITO["vermillion"])
+    norm.spines["right"].set_visible(True)
+    norm.grid(False)
+    active = np.stack([(images.x_train[images.y_train == k] > 0).any(axis=0) for k in range(images.n_classes)])
+    side = round(active.shape[1] ** 0.5)
+    if side * side == active.shape[1]:
+        shown = right.imshow(active.sum(axis=0).reshape(side, side), cmap="cividis", vmin=0, vmax=images.n_classes)
+        figure.colorbar(shown, ax=right, label="classes in which it is ever active", shrink=0.8)
+        for row in rows:
+            pixel = row.get("certificate", {}).get("pixel", active.shape[1])
+            if pixel < active.shape[1]:
+                right.plot(pixel % side, pixel // side, "x", color=OKABE_ITO["vermillion"], ms=8, mew=1.6)
+                right.set_title(f"× pixel {pixel}: no minimum with ν = 0", fontsize=8.5)
+    right.set_axis_off()
+    return figure
+
+
+def _parse_nu(text: str, option: str) -> list[float]:
     try:
-        return [as_nonnegative(float(part), "--nu", "eq5_local_loss") for part in text.split(",")]
+        return [as_nonnegative(float(part), option, "eq5_local_loss") for part in text.split(",") if text.strip()]
     except ValueError as error:
-        raise ShapeError("--nu", "numbers >= 0 separated by commas", f"{text!r} ({error})") from None
+        raise ShapeError(option, "numbers >= 0 separated by commas", f"{text!r} ({error})") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,7 +263,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--data", help="an .npz file, a folder with IDX files, or openml (default: bundled digits)")
     options.add_argument("--users", type=int, default=10)
     options.add_argument("--lam", type=float, default=1.0)
-    options.add_argument("--nu", default="0,0.001", help="one or more, solved in this order as a path")
+    options.add_argument("--nu", default="0,1e-3", help="numbers >= 0; each is solved for itself")
+    options.add_argument(
+        "--path", default="1e-2,1e-3,1e-4,1e-5,1e-6", help="numbers >= 0, each solved from the one before; may be empty"
+    )
+    options.add_argument("--repetitions", type=int, default=1, help="timed runs of each problem of --nu")
     options.add_argument("--seed", type=int, default=999, help="of the split among users")
     options.add_argument("--peer", type=float, default=0.0, metavar="SECONDS", help="also run L-BFGS-B this long")
     options.add_argument("--quick", action="store_true", help="the bundled digits, whatever --data says")
@@ -159,39 +280,43 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark."""
     options = parser().parse_args(argv)
-    lam, weights = as_positive(options.lam, "--lam", "def_regularization"), _parse_nu(options.nu)
-    make_folder(options.out)
+    lam = as_positive(options.lam, "--lam", "def_regularization")
+    alone, path = _parse_nu(options.nu, "--nu"), _parse_nu(options.path, "--path")
+    if options.repetitions < 1:
+        raise ShapeError("--repetitions", "an integer >= 1", str(options.repetitions))
+    out = make_folder(options.out)
     images = load_images(None if options.quick else options.data)
     if not 1 <= options.users <= len(images.y_train):
         raise ShapeError("--users", f"1 to {len(images.y_train)}", str(options.users))
     print(f"{images.name}: {len(images.y_train)} images, {options.users} users, K = {images.n_classes}, λ = {lam:g}")
+    first = first_call(images)
     data = make_problem(images, options.users, lam, 1.0, options.seed)
-    rows: list[dict[str, Any]] = []
-    start: Solution | None = None
-    for nu in weights:
-        print(f"solving ν = {nu:g} ...", file=sys.stderr)
-        row, solution = solve(data.with_regularizer(data.reg, nu), images, start)
-        rows.append(row)
-        start = solution if solution.status.is_minimum else None
+    rows = solve_all(data, images, alone, path, options.repetitions)
     print(table(rows))
+    print(f"first call (compiling, or loading what was compiled): {first:.1f} s, not counted above")
     for row in rows:
         if "certificate" in row:
-            found = row["certificate"]
-            print(f"ν = {row['nu']:g}: no minimum exists. Pixel {found['pixel']} is active only in the classes "
-                  f"{found['classes_in_which_it_is_active']}; {found['proof']}.")  # fmt: skip
-    peer = None
-    if options.peer > 0 and any(nu > 0 for nu in weights):
-        nu = next(nu for nu in weights if nu > 0)
-        peer = {"nu": nu, **lbfgs(data.with_regularizer(data.reg, nu), options.peer)}
-        print(f"L-BFGS-B, ν = {nu:g}: relative gradient {peer['best_residual']:.1e} in {peer['seconds']:.0f} s")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"ν = {row['nu']:g}: no minimum exists, because {row['certificate']['reason']}.")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (30 if sys.platform == "darwin" else 20)
     print(f"peak memory {memory:.2f} GiB")
-    config = {"data": images.name, "users": options.users, "lam": lam, "nu": weights, "seed": options.seed}
+    peer = None
+    if options.peer > 0 and any(nu > 0 for nu in alone + path):
+        nu = next(nu for nu in alone + path if nu > 0)
+        peer = {"nu": nu, **lbfgs(data.with_regularizer(data.reg, nu), options.peer)}
+        reached = ", ".join(f"{level} in {seconds:.1f} s" for level, seconds in peer["seconds_to_residual"].items())
+        print(f"L-BFGS-B, ν = {nu:g}: relative gradient {peer['best_residual']:.1e} in {peer['seconds']:.0f} s "
+              f"({peer['ended']}; {reached})")  # fmt: skip
+    config = {"data": images.name, "users": options.users, "lam": lam, "nu": alone, "path": path, "seed": options.seed}
+    record = {**environment(), "threads": n_threads()}
+    record.pop("threads_per_worker")
     write_json(
-        options.out / "results.json",
-        {"config": config, "environment": environment(), "rows": rows, "peer": peer, "peak_memory_gib": memory},
-    )
-    print(f"wrote {options.out / 'results.json'}")
+        out / "results.json",
+        {"config": config, "environment": record, "rows": rows, "peer": peer, "first_call_seconds": first,
+         "peak_memory_gib": memory},
+    )  # fmt: skip
+    with style():
+        paths = save(draw(rows, images), out, "mnist_exact")
+    print("wrote " + ", ".join(str(file) for file in (out / "results.json", *paths)))
     return EXIT_OK
 
 

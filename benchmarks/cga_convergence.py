@@ -9,15 +9,19 @@ and of CGA against ℓ2 and smooth-ℓ2 that it converges for q < 1/2, L the dat
 e(ρ) + λ‖ρ - θ†‖, which is computed before the run; no rate is claimed there.  This program measures and asserts
 nothing.
 
-**Files** in ``--out``: ``cga_convergence.png`` and ``.svg``, and ``results.json`` with ``config``, ``rows`` (``reg``,
-``q``, ``rounds``, ``distance`` to the predicted limit at the end, ``rate`` measured, ``theory_rate`` or null,
-``converges_in_theory``), ``curves`` (distances by round), ``timing`` and ``environment``.
+An interrupted run goes on where it stopped when the same command is given again.
+
+**Files** in ``--out``: ``cga_convergence.png`` and ``.svg``, ``cells.jsonl`` (finished runs of the attack), and
+``results.json`` with ``config``, ``rows`` (``reg``, ``q``, ``rounds``, ``distance`` to the predicted limit at the end,
+``rate`` measured, ``theory_rate`` or null, ``converges_in_theory``), ``curves`` (distances by round), ``timing`` and
+``environment``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -27,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _figures, _harness
+from benchmarks import _figures, _harness, _sweep
+from benchmarks._harness import ResumeLog
 from solvers import counter_gradient_limit, federated_descent, minimize
 from solvers.trajectory import honest_sums
 from theory import (
@@ -104,7 +109,7 @@ def run_one(config: Config, name: str, q: float) -> dict[str, Any]:
         "q": q,
         "rounds": int(trajectory.rounds[-1]),
         "distance": float(distance[-1]),
-        "predicted_to": limit.distance_bound,
+        "predicted_to": finite(limit.distance_bound),
         "rate": measured_rate(distance),
         "theory_rate": counter_gradient_rate(q) if name == "squared_l2" else None,
         "converges_in_theory": q < 0.5,
@@ -135,22 +140,20 @@ def sweep_of(config: Config) -> list[float]:
     return sorted({*STEPS, *(float(np.round(q, 4)) for q in more)})
 
 
-def run(config: Config, *, jobs: int = 1, progress: bool = False) -> list[dict[str, Any]]:
-    """Return all rows, in the order of regularizer and q."""
-    from tqdm import tqdm
+def tasks_of(config: Config) -> list[tuple[Any, ...]]:
+    """Return the cells (regularizer, q), in the order of the rows."""
+    return [("squared_l2", q) for q in sweep_of(config)] + [(reg, q) for reg in ("l2", "smooth_l2") for q in STEPS]
 
-    tasks = [(config, "squared_l2", q) for q in sweep_of(config)]
-    tasks += [(config, name, q) for name in ("l2", "smooth_l2") for q in STEPS]
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=len(tasks), desc=NAME, file=sys.stderr, disable=not progress) as bar:
 
-        def keep(row: dict[str, Any]) -> None:
-            rows.append(row)
-            bar.update()
-
-        _harness.run_tasks(run_one, tasks, jobs=as_count(jobs, "--jobs", 1), on_result=keep)
-    order = list(REGULARIZERS)
-    return sorted(rows, key=lambda row: (order.index(row["reg"]), row["q"]))
+def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progress: bool = False) -> list[_sweep.Row]:
+    """Return all rows, in the order of regularizer and q; those that the log in ``out`` has are not computed again."""
+    # A cell does not depend on which other q there are.
+    setting = {name: value for name, value in dataclasses.asdict(config).items() if name != "sweep"}
+    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep))
+    if fresh:
+        log.clear()
+    function = functools.partial(run_one, config)
+    return _sweep.sweep(function, tasks_of(config), log, name=NAME, jobs=jobs, progress=progress)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -179,7 +182,7 @@ def figure(rows: list[dict[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
     colors = [_figures.OKABE_ITO[c] for c in ("blue", "green", "orange", "vermillion")]
-    fig = Figure(figsize=(7.2, 2.9), layout="constrained")
+    fig = Figure(figsize=(7.6, 3.0), layout="constrained")
     left, middle, right = fig.subplots(1, 3)
     for q, color in zip(STEPS, colors, strict=True):
         for row in rows:
@@ -209,9 +212,10 @@ def figure(rows: list[dict[str, Any]]) -> Any:
     middle.axvline(0.5, color=_figures.OKABE_ITO["vermillion"], lw=0.8, dashes=(4, 2))
     middle.axhline(1.0, color=_figures.REFERENCE, lw=0.6)
     middle.set(title="ℓ2²: factor a round", xlabel="q = ηL", ylim=(0.0, 1.12), xlim=(0.0, 0.56))
+    middle.text(0.488, 0.03, "theory: converges for q < 1/2", rotation=90, ha="right", va="bottom", fontsize=7)
     middle.legend(fontsize=7, loc="upper left")
-    right.set(title="to the predicted limit", xlabel="round", ylim=(1e-16, 1e2))
-    right.legend(fontsize=7)
+    right.set(title="others: to the predicted limit", xlabel="round", ylim=(1e-16, 1e9))
+    right.legend(fontsize=7, loc="upper right")
     return fig
 
 
@@ -230,6 +234,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--quick", action="store_true", help="fewer rounds and steps")
     options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
     options.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
+    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
     return options
 
 
@@ -247,14 +252,19 @@ def main(argv: list[str] | None = None) -> int:
         sweep=_QUICK_SWEEP if options.quick else _FULL_SWEEP,
         seed=options.seed,
     )
+    jobs = as_count(options.jobs, "--jobs", 1)
     out = _harness.make_folder(options.out)
     start = time.perf_counter()
-    rows = run(config, jobs=options.jobs, progress=True)
+    try:
+        rows = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
+    except KeyboardInterrupt:
+        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
+        return _harness.EXIT_INTERRUPTED
     seconds = time.perf_counter() - start
     print(f"\n{table(rows)}\n")
     with _figures.style():
         paths = _figures.save(figure(rows), out, NAME)
-    keep = [{key: finite(value) for key, value in row.items() if key != "curve"} for row in rows]
+    keep = [{key: value for key, value in row.items() if key not in ("curve", "task")} for row in rows]
     curves = [{"reg": row["reg"], "q": row["q"], "distance": row["curve"]} for row in rows if row["q"] in STEPS]
     _harness.write_json(
         out / "results.json",

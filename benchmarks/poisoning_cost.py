@@ -17,16 +17,19 @@ labels of queries near its indifference subspace (Appendix L), and the exact dat
 A map shows the defender's view in two dimensions (logistic regression, 6 honest users): the models that one and two
 attackers can force under ℓ2 and smooth-ℓ2, and how many labels it takes to force each, there and under ℓ2².
 
-**Files** in ``--out``: ``poisoning_cost.png`` and ``reach.png`` (both also ``.svg``), and ``results.json`` with
-``config``, ``rows`` (``loss``, ``N``, ``work``, ``points``, ``bound``, ``answer``, ``distance``, ``distance_bound``;
-null where no data were made), ``fits`` (``slope`` and ``theory_slope``), ``comparison`` (``method``, ``points``,
-``distance``), ``timing``, ``environment``.
+An interrupted run goes on where it stopped when the same command is given again.
+
+**Files** in ``--out``: ``poisoning_cost.png`` and ``reach.png`` (both also ``.svg``), ``cells.jsonl`` (finished cells),
+and ``results.json`` with ``config``, ``rows`` (``loss``, ``N``, ``work``, ``points``, ``bound``, ``answer``,
+``distance``, ``distance_bound``; null where no data were made), ``fits`` (``slope`` and ``theory_slope``),
+``comparison`` (``method``, ``points``, ``distance``), ``timing``, ``environment``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 import time
 from dataclasses import dataclass
@@ -35,7 +38,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _figures, _harness
+from benchmarks import _figures, _harness, _sweep, cga_convergence
+from benchmarks._harness import ResumeLog
 from benchmarks.cga_convergence import finite
 from solvers import honest_gradient, minimize, poison, poison_by_sampling
 from solvers.chain import with_data
@@ -49,6 +53,7 @@ from theory import (
     Loss,
     Multinomial,
     Problem,
+    Regularizer,
     SmoothL2,
     SquaredL2,
     UserDataset,
@@ -64,6 +69,11 @@ from theory.regularizers import norms
 
 NAME = "poisoning_cost"
 LOSSES = ("linear", "logistic", "classes")
+REGULARIZERS: dict[str, type[SquaredL2] | type[L2] | type[SmoothL2]] = {
+    "squared_l2": SquaredL2,
+    "l2": L2,
+    "smooth_l2": SmoothL2,
+}
 METHODS = ("answers of θ♠ (Lemma 14)", "indifferent queries (App. L)")
 
 
@@ -82,6 +92,7 @@ class Config:
     max_points: int
     sizes: tuple[int, ...]
     replicates: int
+    side: int
     seed: int
 
     def __post_init__(self) -> None:
@@ -89,9 +100,23 @@ class Config:
             as_count(n, "--users", 2)
         as_count(self.dim, "--dim", 1)
         as_count(self.n_classes, "--classes", 2)
+        as_count(self.side, "--side", 2)
         as_positive(self.lam, "--lam", "def_regularization")
         as_positive(self.nu, "--nu", "eq5_local_loss")
         as_positive(self.max_answer, "--max-answer", "linear_bounded_answers")
+
+
+# What of the configuration is in the list of cells, and in none of them.
+_OF_TASKS = ("users", "sizes", "replicates")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The rows of the costs and of the comparison, and the maps by regularizer."""
+
+    costs: list[dict[str, Any]]
+    comparison: list[dict[str, Any]]
+    maps: dict[str, dict[str, Any]]
 
 
 def loss_of(config: Config, name: str) -> Loss:
@@ -166,33 +191,41 @@ def compare(config: Config, method: int, n_points: int, replicate: int) -> dict[
     return {"method": METHODS[method], "points": n_points, "replicate": replicate, "distance": distance}
 
 
-def run(config: Config, *, jobs: int = 1, progress: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of both experiments."""
-    from tqdm import tqdm
+def cell(config: Config, kind: str, *arguments: Any) -> dict[str, Any]:
+    """Return one cell: a cost, a comparison or a map."""
+    functions: dict[str, Any] = {"cost": cost, "compare": compare, "reach": reach_map}
+    row = {key: finite(value) for key, value in functions[kind](config, *arguments).items()}
+    return {"kind": kind, **row}
 
-    tasks = [(config, name, n) for name in LOSSES for n in config.users]
-    more = [
-        (config, method, size, replicate)
+
+def tasks_of(config: Config) -> list[tuple[Any, ...]]:
+    """Return the cells, in the order of the rows."""
+    tasks: list[tuple[Any, ...]] = [("cost", name, n) for name in LOSSES for n in config.users]
+    tasks += [
+        ("compare", method, size, replicate)
         for method in range(len(METHODS))
         for size in config.sizes
         for replicate in range(config.replicates)
     ]
-    rows: list[dict[str, Any]] = []
-    compared: list[dict[str, Any]] = []
-    with tqdm(total=len(tasks) + len(more), desc=NAME, file=sys.stderr, disable=not progress) as bar:
+    return tasks + [("reach", name) for name in REGULARIZERS]
 
-        def keep(into: list[dict[str, Any]]) -> Any:
-            def add(row: dict[str, Any]) -> None:
-                into.append(row)
-                bar.update()
 
-            return add
+def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progress: bool = False) -> Results:
+    """Compute every cell that the log in ``out`` does not have yet, and return all of them."""
+    # A cell of costs or maps depends on none of these; the comparison is for the least of ``users``.
+    setting = {name: value for name, value in dataclasses.asdict(config).items() if name not in _OF_TASKS}
+    setting["fewest_users"] = min(config.users)
+    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep, cga_convergence))
+    if fresh:
+        log.clear()
+    function = functools.partial(cell, config)
+    cells = _sweep.sweep(function, tasks_of(config), log, name=NAME, jobs=jobs, progress=progress)
+    rows = {kind: [_plain(row) for row in cells if row["kind"] == kind] for kind in ("cost", "compare", "reach")}
+    return Results(rows["cost"], rows["compare"], {row["reg"]: row for row in rows["reach"]})
 
-        _harness.run_tasks(cost, tasks, jobs=jobs, on_result=keep(rows))
-        _harness.run_tasks(compare, more, jobs=jobs, on_result=keep(compared))
-    rows.sort(key=lambda row: (LOSSES.index(row["loss"]), row["N"]))
-    compared.sort(key=lambda row: (METHODS.index(row["method"]), row["points"], row["replicate"]))
-    return rows, compared
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("task", "kind")}
 
 
 def fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -257,7 +290,8 @@ def figure(config: Config, rows: list[dict[str, Any]], compared: list[dict[str, 
     top = max(row["bound"] for row in rows)
     left.loglog(N, 3.0 * top * (N / N[-1]) ** 2, color=_figures.REFERENCE, dashes=(3, 2), lw=0.9, label="slope 2")
     left.plot([], [], "o", ms=3.5, color=_figures.REFERENCE, label="made, and exact")
-    left.set(title="points for a target", xlabel="users N", ylabel="poison points")
+    # Room for the legend above the lines.
+    left.set(title="points for a target", xlabel="users N", ylabel="poison points", ylim=(None, 300.0 * top))
     left.legend(fontsize=6.5)
     own = [row for row in rows if row["loss"] == "linear"]
     answers = np.array([row["answer"] for row in own], dtype=float)
@@ -282,54 +316,61 @@ def figure(config: Config, rows: list[dict[str, Any]], compared: list[dict[str, 
     return fig
 
 
-def reach_map(config: Config, side: int) -> dict[str, Any]:
-    """Return, on a grid of models, ‖F‖/λ and the least number of labels, for each regularizer."""
+def reach_map(config: Config, name: str) -> dict[str, Any]:
+    """Return, on a grid of models, ‖F‖/λ and the least number of labels (None where no data do it)."""
     rng = _harness.generator(config.seed, 4)
     preferred = np.array([0.5, 0.0]) + 0.7 * rng.standard_normal((6, 2))
     queries = GaussianQueries(2)
     users = [UserDataset.empty(2)]
     users += [honest_dataset(queries, model, 40, Logistic(), rng) for model in preferred]
-    found: dict[str, Any] = {"regs": {}}
-    x_axis, y_axis = (np.linspace(center - 1.7, center + 1.7, side) for center in preferred.mean(axis=0))
-    found["axes"] = x_axis, y_axis
-    for reg in (SquaredL2(config.lam), L2(config.lam), SmoothL2(config.lam)):
-        problem = Problem(users, Logistic(), reg, config.nu)
-        sums = honest_sums(problem.without(0), "exact", np.zeros(2))
-        force, points = np.zeros((side, side)), np.full((side, side), np.nan)
-        for i, y in enumerate(y_axis):
-            for j, x in enumerate(x_axis):
-                rho = np.array([x, y])
-                F = sums(rho, 0.0)
-                force[i, j] = norms(F) / config.lam
-                if is_reachable(float(norms(F)), reg):
-                    model = reported_model_from_gradient(rho, -F, reg)
-                    points[i, j] = least_points(Demand.of(F, model, config.nu), Logistic())
-        honest = minimize(problem.without(0))
-        found["regs"][reg.name] = {"force": force, "points": points, "rho": honest.rho, "models": honest.thetas}
-    return found
+    reg = REGULARIZERS[name](config.lam)
+    problem = Problem(users, Logistic(), reg, config.nu)
+    sums = honest_sums(problem.without(0), "exact", np.zeros(2))
+    axes = [np.linspace(center - 1.7, center + 1.7, config.side) for center in preferred.mean(axis=0)]
+    force: list[list[float]] = []
+    points: list[list[int | None]] = []
+    for y in axes[1]:
+        F = [sums(np.array([x, y]), 0.0) for x in axes[0]]
+        force.append([float(norms(f)) / config.lam for f in F])
+        points.append([_labels(np.array([x, y]), f, reg, config.nu) for x, f in zip(axes[0], F, strict=True)])
+    honest = minimize(problem.without(0))
+    return {
+        "reg": name,
+        "axes": [axis.tolist() for axis in axes],
+        "force": force,
+        "points": points,
+        "rho": honest.rho.tolist(),
+        "models": honest.thetas.tolist(),
+    }
 
 
-def reach_figure(found: dict[str, Any]) -> Any:
+def _labels(rho: Array, F: Array, reg: Regularizer, nu: float) -> int | None:
+    """The least number of labels that force ρ against the honest sum F; None if none do."""
+    if not is_reachable(float(norms(F)), reg):
+        return None
+    return least_points(Demand.of(F, reported_model_from_gradient(rho, -F, reg), nu), Logistic())
+
+
+def reach_figure(maps: dict[str, dict[str, Any]]) -> Any:
     """Return the map: the boundary of what one and two attackers force, and the labels that it takes."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(7.2, 2.7), layout="constrained")
-    titles = {"l2": "ℓ2", "smooth_l2": "smooth-ℓ2", "squared_l2": "ℓ2²: everything can be forced"}
+    titles = {"l2": "ℓ2 (white: out of reach)", "smooth_l2": "smooth-ℓ2", "squared_l2": "ℓ2²: no limit"}
     axes = fig.subplots(1, 3, sharex=True, sharey=True)
     shades: Any = None
     for panel, (name, title) in zip(axes, titles.items(), strict=True):
-        own = found["regs"][name]
-        shades = panel.pcolormesh(
-            *found["axes"], np.maximum(own["points"], 1.0), norm=LogNorm(1, 3000), cmap="cividis", rasterized=True
-        )
+        own = maps[name]
+        labels = np.maximum(np.array(own["points"], dtype=float), 1.0)
+        shades = panel.pcolormesh(*own["axes"], labels, norm=LogNorm(1, 3000), cmap="cividis", rasterized=True)
         if name != "squared_l2":
             look: Any = {"linestyles": ["-", "--"], "linewidths": 1.2, "colors": [_figures.OKABE_ITO["vermillion"]]}
-            panel.contour(*found["axes"], own["force"], levels=[1.0, 2.0], **look)
+            panel.contour(*own["axes"], own["force"], levels=[1.0, 2.0], **look)
             for label, dashes in (("1 attacker", ()), ("2 attackers", (3, 1.5))):
                 panel.plot([], [], color=_figures.OKABE_ITO["vermillion"], lw=1.2, dashes=dashes, label=label)
         dots = {"ms": 3.5, "color": _figures.OKABE_ITO["black"], "label": "honest models"}
-        panel.plot(own["models"][:, 0], own["models"][:, 1], "o", **dots)
+        panel.plot(*np.transpose(own["models"]), "o", **dots)
         panel.plot(*own["rho"], "*", ms=9, color=_figures.OKABE_ITO["sky_blue"], mec="k", mew=0.5, label="honest ρ*")
         panel.set(title=title, xlabel="first coordinate of ρ", aspect="equal")
         panel.grid(False)
@@ -351,10 +392,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--max-answer", type=float, default=3.0, help="bound on |answers|, linear (%(default)s)")
     options.add_argument("--construct", type=int, default=30, help="make K-class data up to this N (%(default)s)")
     options.add_argument("--max-points", type=int, default=100_000, help="make data up to this size (%(default)s)")
+    options.add_argument("--side", type=int, help="models along each side of the maps (161; 81 with --quick)")
     options.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
     options.add_argument("--quick", action="store_true", help="fewer users, sizes and repetitions")
     options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
     options.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
+    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
     return options
 
 
@@ -375,23 +418,28 @@ def main(argv: list[str] | None = None) -> int:
         max_points=options.max_points,
         sizes=(30, 300, 3000) if options.quick else (30, 100, 300, 1000, 3000, 10_000, 30_000),
         replicates=3 if options.quick else 10,
+        side=options.side if options.side is not None else 81 if options.quick else 161,
         seed=options.seed,
     )
     jobs = as_count(options.jobs, "--jobs", 1)
     out = _harness.make_folder(options.out)
     start = time.perf_counter()
-    rows, compared = run(config, jobs=jobs, progress=True)
-    slopes = fits(rows)
-    print(f"\n{table(rows, slopes)}\n")
+    try:
+        results = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
+    except KeyboardInterrupt:
+        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
+        return _harness.EXIT_INTERRUPTED
+    slopes = fits(results.costs)
+    print(f"\n{table(results.costs, slopes)}\n")
     with _figures.style():
-        paths = list(_figures.save(figure(config, rows, compared), out, NAME))
-        paths += _figures.save(reach_figure(reach_map(config, 81 if options.quick else 161)), out, "reach")
+        paths = list(_figures.save(figure(config, results.costs, results.comparison), out, NAME))
+        paths += _figures.save(reach_figure(results.maps), out, "reach")
     content = {
         "program": NAME,
         "config": dataclasses.asdict(config),
-        "rows": [{key: finite(value) for key, value in row.items()} for row in rows],
+        "rows": results.costs,
         "fits": slopes,
-        "comparison": compared,
+        "comparison": results.comparison,
         "timing": {"wall_seconds": time.perf_counter() - start},
         "environment": _harness.environment(),
     }

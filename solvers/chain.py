@@ -16,7 +16,7 @@ that is from the data alone.  :func:`reach` says beforehand which targets can be
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -25,7 +25,7 @@ import scipy.optimize
 from solvers import large
 from solvers.box_poison import box_points
 from solvers.certificate import certify
-from solvers.class_poison import class_points
+from solvers.class_poison import class_groups, class_points
 from solvers.dense import regularizer_hessian
 from solvers.joint import minimize
 from solvers.local import local_minima
@@ -50,7 +50,14 @@ from theory.data import Queries
 from theory.dynamics import admissible_step, local_convexity, model_attack_contraction, smoothness
 from theory.losses import local_hessian, local_loss
 from theory.poisoning import Demand, least_points, poison_points
-from theory.reach import OutOfReachError, attack_force, displacement_bound, is_reachable
+from theory.reach import (
+    OutOfReachError,
+    attack_force,
+    displacement_bound,
+    distance_behind,
+    distance_to_reach,
+    is_reachable,
+)
 from theory.regularizers import norms
 
 # The types that SciPy declares for these are narrower than what it takes.
@@ -139,6 +146,32 @@ def with_data(problem: Problem, s: int, data: UserDataset) -> Problem:
         if n != s:
             changed = changed.pin(n, model)
     return changed.tilt(len(users) - 1, problem.slope) if np.any(problem.slope) else changed
+
+
+def with_counts(problem: Problem, s: int, points: UserDataset, counts: np.ndarray) -> Problem:
+    r"""Return the K-class problem in which user ``s`` holds point i ``counts[i]`` times, none of them written out.
+
+    A row of its labels says how often the query has each label, and the loss of the row is the sum of these,
+    Σ_k c_ik ℓ(θ, Q_i, k) (:meth:`theory.Multinomial.phi` weighs the log-partition by the row's sum).  So the problem,
+    its minimum and its certificate are those of Σ_i ``counts[i]`` plain points.
+
+    Examples
+    --------
+    >>> users = [UserDataset([[1.0]], [0.0]), UserDataset([[2.0]], [1.0])]
+    >>> problem = Problem(users, Multinomial(2), SquaredL2(1.0), nu=0.1)
+    >>> counted = with_counts(problem, 0, UserDataset([[1.0]], [0.0]), np.array([3]))
+    >>> written = with_data(problem, 0, UserDataset([[1.0]] * 3, [0.0] * 3))
+    >>> bool(np.allclose(minimize(counted).rho, minimize(written).rho, rtol=0.0, atol=1e-12))
+    True
+    """
+    if not isinstance(problem.loss, Multinomial):
+        raise AssumptionError("thm5_single_point", f"counts for the loss {problem.loss.name!r}", "repeat the points")
+    if np.shape(counts) != (points.n_data,) or not np.all(np.asarray(counts) >= 1):
+        raise ShapeError("counts", f"{points.n_data} integers >= 1", repr(counts))
+    plain = with_data(problem, s, points)
+    labels = np.array(plain.stack.labels)
+    labels[plain.stack.start[s] : plain.stack.stop[s]] *= np.asarray(counts, dtype=np.float64)[:, None]
+    return plain._derive(stack=replace(plain.stack, labels=frozen(labels)))
 
 
 def _lam(problem: Problem) -> float:
@@ -351,7 +384,7 @@ class Poisoning:
     Attributes
     ----------
     data : UserDataset
-        Plain labels; a point that is needed n times is there n times.
+        Plain labels; a point that is needed n times is there n times, or once if there are ``counts``.
     least_points : int
         No exact dataset has fewer points (for poisoning by sampling: of an exact dataset instead).
     reported_model : (P,) array
@@ -369,6 +402,8 @@ class Poisoning:
         ‖ρ* - target‖ is at most this.
     theta_distance_bound : float or None
         For poisoning by sampling against ℓ2²: what Lemma 2 with the explicit constant says of ‖ρ* - target‖.
+    counts : (J,) array of int or None
+        How often each point of ``data`` is there; None where ``data`` has them all.
     """
 
     data: UserDataset
@@ -381,14 +416,17 @@ class Poisoning:
     distance_to_target: float
     distance_bound: float
     theta_distance_bound: float | None = None
+    counts: np.ndarray | None = None
 
     @property
     def n_points(self) -> int:
         """The number of points, counted with multiplicity."""
-        return self.data.n_data
+        return self.data.n_data if self.counts is None else int(self.counts.sum())
 
     def distinct(self) -> tuple[UserDataset, np.ndarray]:
         """Return the distinct points, and how often each is there; the sum of these is ``n_points``."""
+        if self.counts is not None:
+            return self.data, self.counts
         answers = self.data.A.reshape(self.n_points, -1)
         rows, counts = np.unique(np.column_stack([self.data.Q, answers]), axis=0, return_counts=True)
         Q, A = rows[:, : self.data.dim], rows[:, self.data.dim :]
@@ -408,6 +446,7 @@ def poison(
     max_answer: float | None = None,
     max_query: float | None = None,
     max_points: int = 2_000_000,
+    counted: bool = False,
 ) -> Poisoning:
     r"""Return data for user ``s`` whose exact minimum is ρ* = ``target``; whatever user ``s`` holds is replaced.
 
@@ -433,6 +472,9 @@ def poison(
         Bound on ‖Q‖₂, for least squares and logistic regression.
     max_points : int
         Refuse where more points are needed: their number grows with the square of the number of honest users.
+    counted : bool
+        For K classes: return each distinct point once, and how often it is there as ``Poisoning.counts``.  The problem
+        that is solved and certified is the same; what is saved is memory, where there are 10⁵ points and more.
 
     Returns
     -------
@@ -473,6 +515,11 @@ def poison(
             f"{least:,} points are needed, as wᵀθ♠ = {demand.work:g}",
             f"allow more than max_points = {max_points:,}, or choose a target that the honest users oppose less",
         )
+    if counted:
+        _require_class_means(problem, target, max_answer, max_query)
+        Q, labels, counts = class_groups(demand, cast(Multinomial, problem.loss).n_classes)
+        points = UserDataset(Q, labels.astype(np.float64))
+        return _poisoning(problem, s, target, honest, demand, points, least, counts=counts)
     data = data_for(demand, problem, target, max_answer=max_answer, max_query=max_query)
     return _poisoning(problem, s, target, honest, demand, data, least)
 
@@ -529,6 +576,14 @@ def data_for(
     """Return exact data for a demand, by the method that goes with the loss of the problem."""
     if not isinstance(problem.loss, Multinomial):
         return poison_points(demand, problem.loss, max_answer=max_answer, max_query=max_query)
+    _require_class_means(problem, target, max_answer, max_query)
+    return class_points(demand, problem.loss.n_classes)
+
+
+def _require_class_means(problem: Problem, target: Array, max_answer: float | None, max_query: float | None) -> None:
+    """Refuse bounds, which K classes do not have, and a target that moves all classes alike."""
+    if not isinstance(problem.loss, Multinomial):
+        raise AssumptionError("classes_least_points", f"counts for the loss {problem.loss.name!r}", "leave out counted")
     if max_answer is not None or max_query is not None:
         raise AssumptionError(
             "classes_least_points", "max_answer or max_query for K classes", "leave it out: labels and queries are free"
@@ -541,7 +596,6 @@ def data_for(
             f"a target whose mean over the classes has norm {surplus:g}",
             "with ν > 0 data can force only targets with mean 0 over the classes: subtract it, no prediction changes",
         )
-    return class_points(demand, problem.loss.n_classes)
 
 
 def _poisoning(
@@ -552,18 +606,50 @@ def _poisoning(
     demand: Demand,
     data: UserDataset,
     least: int,
-    theta_bound: float | None = None,
+    counts: np.ndarray | None = None,
 ) -> Poisoning:
-    poisoned = with_data(problem, s, data)
-    solution = minimize(poisoned)
+    if counts is None:
+        poisoned = with_data(problem, s, data)
+        solution = minimize(poisoned)
+    else:
+        poisoned = with_counts(problem, s, data, counts)
+        solution = _solution_with_counts(poisoned, s, data, counts, demand.reported_model)
     certificate = certify(poisoned, target, honest.with_model(s, demand.reported_model))
     distance = float(norms(solution.rho - target))
     bound = certificate.distance_bound
     if not bound <= 1e-12 * max(1.0, float(norms(target))):
         bound = min(bound, distance + solution.certificate.distance_bound)
-    return Poisoning(
-        data, least, demand.reported_model, demand, poisoned, target, solution, distance, bound, theta_bound
-    )
+    model = demand.reported_model
+    return Poisoning(data, least, model, demand, poisoned, target, solution, distance, bound, counts=counts)
+
+
+def _solution_with_counts(poisoned: Problem, s: int, points: UserDataset, counts: np.ndarray, model: Array) -> Solution:
+    """The minimum of the poisoned problem; where Hessians are too large, from minima over two blocks.
+
+    The conjugate gradients of :mod:`solvers.large` know no counts.  So ρ and the others' models are solved for with
+    user s pinned at θ♠, and user s's model with ρ pinned there, each from scratch; if θ♠ is its minimum, that is the
+    minimum of all (Lemma 1), and if not, the solver goes on from there.
+    """
+    if not large.is_large(poisoned):
+        return minimize(poisoned)
+    others = minimize(poisoned.pin(s, model))
+    thetas = np.array(others.thetas)
+    thetas[s] = _local_minimum_with_counts(poisoned, others.rho, points, counts)
+    return minimize(poisoned, start=(others.rho, thetas))
+
+
+def _local_minimum_with_counts(problem: Problem, rho: Array, points: UserDataset, counts: np.ndarray) -> Array:
+    """θ_s*(ρ) for few distinct points, in the span of their queries; orthogonal to it θ = λρ/(λ + ν)."""
+    K, lam = problem.loss.n_outputs, _lam(problem)
+    span = np.linalg.qr(points.Q.T)[0]
+    center = rho.reshape(K, -1)
+    nobody = UserDataset.empty(span.shape[1])
+    # As in _local_minima: one pinned user and 2λ for λ make the local problem a global one.
+    alone = Problem([nobody, nobody], problem.loss, SquaredL2(2.0 * lam), problem.nu)
+    alone = with_counts(alone, 0, UserDataset(points.Q @ span, points.A), counts)
+    inside = minimize(alone.pin(1, (center @ span).ravel())).thetas[0].reshape(K, -1)
+    outside = lam / (lam + problem.nu) * (center - (center @ span) @ span.T)
+    return np.asarray(outside + inside @ span.T).ravel()
 
 
 def _require_reachable(problem: Problem, s: int, target: Array, honest: _Honest) -> None:
@@ -571,12 +657,16 @@ def _require_reachable(problem: Problem, s: int, target: Array, honest: _Honest)
     if is_reachable(size, problem.reg):
         return
     nearest = _nearest_reachable(problem, s, target, force)
+    at_least = _distance_at_least(problem, s, target, nearest, size, force)
+    which = "the nearest model that can be forced lies" if problem.dim == 1 else "a model that can be forced lies"
+    none = "" if problem.dim == 1 else f"; none lies nearer than {at_least:.6g}"
     raise OutOfReachError(
         "reach",
         f"‖F(target)‖ = {size:.6g} against a force of {force:.6g} (margin {force - size:.3g})",
-        f"a model that can be forced lies at distance {float(norms(nearest - target)):.6g} (error.nearest)",
+        f"{which} at distance {float(norms(nearest - target)):.6g} (error.nearest){none}",
         force - size,
         nearest,
+        at_least,
     )
 
 
@@ -652,9 +742,13 @@ class Reach:
     honest_model : (P,) array or None
         ρ⁰, the minimum without attackers; None where it does not exist or is not unique.
     nearest : (P,) array
-        The target, or a model that can be forced as close to it as was found (the set need not be convex).
+        The target, or a model that can be forced as close to it as was found: the nearest one if P = 1; in more
+        dimensions, where the set need not be convex, a local optimum (for P = 2 from the best of 64 directions).
+    distance_at_least : float
+        No model within this distance of the target can be forced; 0 if the target can.
     extent : float
-        How far from ρ⁰ towards the target a model can be forced at most; ∞ where there is no limit.
+        How far from ρ⁰ towards the target a model can be forced, as found among 33 points of the ray; ∞ where there
+        is no limit.
     extent_bound : float
         An upper bound on it from the monotonicity of F along the ray.
     worst_bound : float
@@ -665,6 +759,7 @@ class Reach:
     margin: float
     honest_model: Array | None
     nearest: Array
+    distance_at_least: float
     extent: float
     extent_bound: float
     worst_bound: float
@@ -694,12 +789,13 @@ def reach(problem: Problem, s: int, target: Any, *, n_attackers: int = 1) -> Rea
     forced = is_reachable(size, problem.reg, f)
     nearest = target if forced else _nearest_reachable(problem, s, target, force)
     if math.isinf(force):
-        return Reach(forced, force, _honest_model(problem, s), nearest, math.inf, math.inf, math.inf)
+        return Reach(forced, force, _honest_model(problem, s), nearest, 0.0, math.inf, math.inf, math.inf)
     start = _honest_model(problem, s)
+    at_least = 0.0 if forced else _distance_at_least(problem, s, target, nearest, size, force)
     if start is None:
-        return Reach(forced, force - size, None, nearest, math.nan, math.nan, math.inf)
+        return Reach(forced, force - size, None, nearest, at_least, math.nan, math.nan, math.inf)
     extent, outer = _extent(problem, s, start, target - start, force)
-    return Reach(forced, force - size, start, nearest, extent, outer, _worst(problem, s, start, f))
+    return Reach(forced, force - size, start, nearest, at_least, extent, outer, _worst(problem, s, start, f))
 
 
 def _honest_model(problem: Problem, s: int) -> Array | None:
@@ -753,11 +849,21 @@ def _worst(problem: Problem, s: int, start: Array, f: int) -> float:
 
 
 def _nearest_reachable(problem: Problem, s: int, target: Array, force: float) -> Array:
-    """A ρ with ‖F(ρ)‖ <= force that is locally closest to the target.
+    """A ρ with ‖F(ρ)‖ <= force that is close to the target: the closest if P = 1, a local optimum otherwise.
 
-    It starts from the minimum of e + force·‖ρ - target‖, whose gradient has exactly that norm.
+    In one dimension F increases, so the set is an interval.  In two its boundary is a curve, {ρ : F(ρ) = -g} for
+    ‖g‖ = force, and the search starts from the best of 64 g; otherwise it starts from the minimum of
+    e + force·‖ρ - target‖, where F has exactly that norm.
     """
+    if problem.dim == 1:
+        return _nearest_in_line(problem, s, target, force)
     start = _boundary_model(problem, s, target, force)
+    if problem.dim == 2:
+        angles = np.linspace(0.0, 2.0 * np.pi, 64, endpoint=False)
+        directions = np.column_stack([np.cos(angles), np.sin(angles)])
+        ring = [minimize(problem.tilt(s, (1.0 - 1e-12) * force * g), throw=False) for g in directions]
+        points = [start, *(found.rho for found in ring if found.status.is_minimum)]
+        start = np.array(min(points, key=lambda rho: float(norms(rho - target))))
     inside = _honest_model(problem, s)
     sums = _sums(problem, s)
 
@@ -786,6 +892,38 @@ def _nearest_reachable(problem: Problem, s: int, target: Array, force: float) ->
     if slack(rho) >= -1e-9 * force and norms(rho - target) < norms(start - target):
         return rho
     return start
+
+
+def _distance_at_least(problem: Problem, s: int, target: Array, nearest: Array, size: float, force: float) -> float:
+    """The best lower bound on the distance to what can be forced, from points on the way to ``nearest``."""
+    sums, way = _sums(problem, s), target - nearest
+    behind = [
+        distance_behind(sums(np.ascontiguousarray(target - t * way), 0.0), t * way, force)
+        for t in 1.0 - np.geomspace(1e-3, 1.0, 24, endpoint=False)
+    ]
+    found = max(distance_to_reach(size, force, smoothness(problem, s)), *behind)
+    # Rounding of F and of the search must not put the bound beyond what was found.
+    return min(found, float(norms(way)))
+
+
+def _nearest_in_line(problem: Problem, s: int, target: Array, force: float) -> Array:
+    """P = 1: the end of the interval {ρ : |F(ρ)| <= force} on the side of the target."""
+    sums = _sums(problem, s)
+    side = math.copysign(1.0, float(sums(target, 0.0)[0]))
+
+    def excess(step: float) -> float:
+        return side * float(sums(target - side * step, 0.0)[0]) - force
+
+    far = 1.0
+    while excess(far) > 0.0:
+        far *= 2.0
+        if far > 1e12:
+            raise SolverError("no model can be forced: the honest users pull everywhere with more than the attackers")
+    step = float(scipy.optimize.brentq(excess, 0.0, far, xtol=1e-14, rtol=1e-14))
+    # The last step of the bisection may end on the wrong side.
+    while excess(step) > 0.0 and step < far:
+        step = min(far, step + 1e-14 * max(1.0, step, abs(float(target[0]))))
+    return np.asarray(target - side * step)
 
 
 def _boundary_model(problem: Problem, s: int, target: Array, force: float) -> Array:
@@ -878,7 +1016,8 @@ def round_trip(
     attack = CounterGradient(target, problem.reg)
     run = federated_descent(problem, eta=rate, n_rounds=n_rounds, attack=attack, s=s, rho0=rho0, stop=1e-14)
     if run.diverged or run.rounds[-1] == n_rounds:
-        raise SolverError(f"the attack did not come to rest in {n_rounds} rounds (step {rate:g})")
+        above = "" if run.is_admissible else f", not below the {run.step_limit:g} for which it is known to converge"
+        raise SolverError(f"the attack did not come to rest in {n_rounds} rounds (step {rate:g}{above})")
     # The last round that was answered to: its report belongs to its ρ.
     rho, g = frozen(np.array(run.rho[-2])), frozen(np.array(run.reports[-2]))
     return _from_gradient(problem, s, run, rho, g)

@@ -12,30 +12,36 @@ import numpy as np
 import pytest
 
 import solvers.chain as chain
+import solvers.class_poison as class_poison
 import theory.attacks
 from proofs_checks.generators import LOSSES, REGULARIZERS, edge_biased_problem, random_problem
 from solvers import (
+    certify,
     federated_descent,
     honest_gradient,
     local_minima,
     minimize,
     poison,
     poison_by_sampling,
+    reach,
     reported_model,
     round_trip,
 )
-from solvers.chain import with_data
+from solvers.chain import with_counts, with_data
 from theory import (
     L2,
     AssumptionError,
     ConstantGradient,
     CounterGradient,
+    CounterGradientLocal,
     Demand,
     LeastSquares,
     Logistic,
     ModelAttack,
     Multinomial,
+    OutOfReachError,
     Problem,
+    ShapeError,
     SmoothL2,
     SolverError,
     SphereQueries,
@@ -43,9 +49,12 @@ from theory import (
     UserDataset,
     admissible_step,
     boundary_error,
+    least_points,
+    missing_gradient,
     reported_model_from_gradient,
     smoothness,
 )
+from theory.reach import distance_behind
 from theory.regularizers import norms
 
 PAIRS = [(loss, reg) for loss in LOSSES for reg in REGULARIZERS]
@@ -105,7 +114,7 @@ def test_equivalence_with_noise_free_corners(rng: np.random.Generator) -> None:
 
 
 def broken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break one arrow: a sign, a factor 2, the ν of the demand, or a report that CGA does not make."""
+    """Break one arrow: a sign or a factor 2 of any of the three, or the ν of the demand."""
     right_model, right_of = chain.reported_model_from_gradient, Demand.of
     if name == "sign":
         monkeypatch.setattr(chain, "reported_model_from_gradient", lambda r, g, reg, **k: right_model(r, -g, reg, **k))
@@ -117,9 +126,11 @@ def broken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Demand, "of", classmethod(lambda cls, F, model, nu: right_of(F, model, 0.0)))
     elif name == "sign of the data":
         monkeypatch.setattr(Demand, "of", classmethod(lambda cls, F, model, nu: right_of(-F, model, nu)))
-    elif name == "gradient":
-        right = theory.attacks.CounterGradient.report
-        monkeypatch.setattr(theory.attacks.CounterGradient, "report", lambda self, view: 0.5 * right(self, view))
+    elif name == "factor 2 of the data":
+        monkeypatch.setattr(Demand, "of", classmethod(lambda cls, F, model, nu: right_of(2.0 * F, model, nu)))
+    elif name in ("gradient", "sign of the gradient"):
+        right, factor = theory.attacks.CounterGradient.report, 0.5 if name == "gradient" else -1.0
+        monkeypatch.setattr(theory.attacks.CounterGradient, "report", lambda self, view: factor * right(self, view))
     else:
         raise ValueError(name)
 
@@ -127,14 +138,27 @@ def broken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 # For plain ℓ2 the reported model is ρ whatever the gradient is: there is no sign and no factor to break.
 BREAKS = [
     (name, reg_type)
-    for name in ("sign", "factor 2", "dropped nu", "sign of the data", "gradient")
+    for name in (
+        "sign",
+        "factor 2",
+        "dropped nu",
+        "sign of the data",
+        "factor 2 of the data",
+        "gradient",
+        "sign of the gradient",
+    )
     for reg_type in REGULARIZERS
     if not (reg_type is L2 and name in ("sign", "factor 2"))
 ]
 
 
-@pytest.mark.parametrize("loss", [LeastSquares(), Logistic()], ids=lambda loss: loss.name)
-@pytest.mark.parametrize(("name", "reg_type"), BREAKS, ids=[f"{name}-{reg.name}" for name, reg in BREAKS])
+BROKEN = [(loss, *pair) for loss in (LeastSquares(), Logistic()) for pair in BREAKS]
+BROKEN += [(Multinomial(3), name, reg_type) for name, reg_type in BREAKS if reg_type is SquaredL2]
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "reg_type"), BROKEN, ids=[f"{loss.name}-{name}-{reg.name}" for loss, name, reg in BROKEN]
+)
 def test_equivalence_fails_when_an_arrow_is_broken(
     name: str, loss: Any, reg_type: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -150,7 +174,7 @@ def test_equivalence_fails_when_an_arrow_is_broken(
     # The certificates see it: the three do not claim to be close to each other, and they are not.
     assert not (reaches and trip.bound <= 1e-9)
     assert max(norms(rho - target) for rho in rhos) > 1e-3
-    if name != "gradient":
+    if "gradient" not in name:
         assert trip.bound > 1e-3
 
 
@@ -339,5 +363,195 @@ def test_equivalence_refuses_an_unfinished_attack(rng: np.random.Generator) -> N
     with pytest.raises(SolverError, match="did not come to rest"):
         round_trip(problem, 0, [1.0, 2.0], n_rounds=3)
     wild = 3 * admissible_step(smoothness(problem, 0)) * 10
-    with pytest.raises(SolverError, match="did not come to rest"):
+    with pytest.raises(SolverError, match=r"did not come to rest.*known to converge"):
         round_trip(problem, 0, [1.0, 2.0], eta=wild)
+
+
+def test_equivalence_refuses_a_regularizer_without_a_gradient_set() -> None:
+    class NoSet:
+        name = "no set"
+
+        def value(self, rho: Any, thetas: Any) -> Any:
+            return 0.0
+
+        def gradient(self, rho: Any, thetas: Any) -> Any:
+            return 0.0 * rho
+
+    for make in (
+        lambda: CounterGradient([1.0], NoSet()),
+        lambda: ModelAttack([1.0], NoSet()),
+        lambda: CounterGradientLocal([1.0], NoSet(), 3),
+        lambda: CounterGradient([1.0], SquaredL2),
+        lambda: Problem([UserDataset([[1.0]], [0.0])], LeastSquares(), NoSet(), 0.1),
+    ):
+        with pytest.raises(ShapeError, match=r"reg: expected .*project"):
+            make()
+
+
+# -------------------------------------------------------------------------------------- few points, each many times
+
+
+def test_equivalence_of_points_that_are_counted(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points that are counted are the same data as points that are written out, and every one is in the budget."""
+    problem = random_problem(rng, Multinomial(3), SquaredL2, n_users=5, dim=3, nu=0.2)
+    target = reachable_target(problem, 1, rng)
+    plain, counted = poison(problem, 1, target), poison(problem, 1, target, counted=True)
+    assert plain.n_points == counted.n_points == counted.counts.sum() > counted.data.n_data
+    assert plain.data.n_data == plain.n_points
+    assert set(counted.data.A.tolist()) <= {0.0, 1.0, 2.0}
+    points, counts = plain.distinct()
+    order = np.lexsort(counted.data.Q.T[::-1])
+    assert np.array_equal(points.Q, counted.data.Q[order])
+    assert np.array_equal(counts, counted.counts[order])
+    bound = plain.solution.certificate.distance_bound + counted.solution.certificate.distance_bound
+    assert norms(plain.solution.rho - counted.solution.rho) <= bound < 1e-9
+    for attack in (plain, counted):
+        assert attack.distance_to_target <= 1e-9
+        assert attack.distance_bound <= 1e-9
+    # The certificate of the counted problem is that of the written one, also away from the minimum.
+    rho, thetas = rng.standard_normal(problem.dim), rng.standard_normal((5, problem.dim))
+    bounds = [certify(attack.problem, rho, thetas).distance_bound for attack in (plain, counted)]
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
+    # Planted: each point counted once.
+    once = with_counts(problem, 1, counted.data, np.ones(counted.data.n_data, dtype=int))
+    assert norms(minimize(once).rho - target) > 1e-2
+    # The route without Hessians: the same minimum, and a wrong θ♠ does not pass for one.
+    monkeypatch.setattr(chain.large, "is_large", lambda problem: True)
+    large = poison(problem, 1, target, counted=True)
+    assert large.solution.stats["method"] == "newton_cg"
+    assert large.distance_to_target <= 1e-9
+    far = large.reported_model + 0.1 * rng.standard_normal(problem.dim)
+    try:
+        wrong = chain._solution_with_counts(large.problem, 1, large.data, large.counts, far)
+    except SolverError as error:
+        wrong = error.solution
+        assert wrong.certificate.distance_bound > 1e-6
+    assert norms(wrong.rho - target) <= wrong.certificate.distance_bound + 1e-9
+
+
+def test_equivalence_local_minimum_of_few_points_outside_their_span(rng: np.random.Generator) -> None:
+    """θ_s*(ρ) of two points in six dimensions, counted, is that of the points written out."""
+    problem = random_problem(rng, Multinomial(3), SquaredL2, n_users=2, dim=6, nu=0.2)
+    points, counts = UserDataset(rng.standard_normal((2, 6)), [0.0, 2.0]), np.array([3, 5])
+    rho = rng.standard_normal(problem.dim)
+    written = with_data(problem, 0, UserDataset(np.repeat(points.Q, counts, axis=0), np.repeat(points.A, counts)))
+    theta = chain._local_minimum_with_counts(problem, rho, points, counts)
+    assert norms(theta - local_minima(written, rho)[0][0]) <= 1e-9
+
+
+def test_equivalence_refuses_counts_that_are_none(rng: np.random.Generator) -> None:
+    problem = random_problem(rng, Multinomial(3), SquaredL2, n_users=3, dim=2)
+    points = UserDataset([[1.0, 0.0], [0.0, 1.0]], [0.0, 2.0])
+    for counts in ([1], [1, 0], [[1, 1]], [1, math.nan]):
+        with pytest.raises(ShapeError, match="counts"):
+            with_counts(problem, 0, points, np.array(counts))
+    linear = random_problem(rng, LeastSquares(), SquaredL2, n_users=3, dim=2)
+    with pytest.raises(AssumptionError, match="counts"):
+        with_counts(linear, 0, points, np.array([1, 1]))
+    with pytest.raises(AssumptionError, match="counted"):
+        poison(linear, 0, [1.0, 1.0], counted=True)
+
+
+def class_demand(rng: np.random.Generator, K: int, dim: int, size: float) -> Demand:
+    W, other = rng.standard_normal((2, K, dim))
+    W -= W.mean(axis=0)
+    model = W + 0.5 * (other - other.mean(axis=0))
+    return Demand.of(size * W.ravel(), model.ravel(), nu=0.0)
+
+
+@pytest.mark.parametrize(("K", "dim", "excess"), [(2, 3, 1.0), (3, 4, 1.02), (5, 8, 1.03), (10, 20, 1.04)])
+def test_equivalence_class_data_are_exact_and_few(K: int, dim: int, excess: float, rng: np.random.Generator) -> None:
+    """Exact data, within a few per cent of the number below which there are none."""
+    demand = class_demand(rng, K, dim, 60.0)
+    data = class_poison.class_points(demand, K)
+    least = least_points(demand, Multinomial(K))
+    assert least <= data.n_data <= excess * least + 1
+    assert norms(missing_gradient(data, demand, Multinomial(K))) <= 1e-12 * demand.size
+    # One group a class, as many of each, costs more: what the optimization is for.
+    few = class_poison.class_points(demand, K, extra_rounds=0)
+    assert data.n_data <= few.n_data
+    if K == 10:
+        assert few.n_data > 1.06 * least
+
+
+def test_equivalence_prices_of_points_are_differentiated(rng: np.random.Generator) -> None:
+    core = class_poison._Core(*(rng.standard_normal(shape) for shape in ((4, 3), (4, 3), (3, 3))))
+    X, z, labels = rng.standard_normal((3, 3)), rng.standard_normal((4, 3)), np.arange(4)
+    _, gradients, bent = core.prices(X, z, labels)
+    for j in range(3):
+        step = np.zeros_like(z)
+        step[:, j] = 1e-6
+        up, down = core.prices(X, z + step, labels), core.prices(X, z - step, labels)
+        assert (up[0] - down[0]) / 2e-6 == pytest.approx(gradients[:, j], abs=1e-8)
+        assert -(up[1] - down[1]) / 2e-6 == pytest.approx(bent[:, :, j], abs=1e-8)
+
+
+# ----------------------------------------------------------------------------------------- what is nearest in reach
+
+
+@pytest.mark.parametrize("reg_type", [L2, SmoothL2], ids=lambda reg: reg.name)
+@pytest.mark.parametrize("loss", [LeastSquares(), Logistic()], ids=lambda loss: loss.name)
+def test_equivalence_nearest_model_of_one_dimension(loss: Any, reg_type: Any, rng: np.random.Generator) -> None:
+    """P = 1: what is nearest can be forced, and nothing between it and the target can."""
+    for side in (-1.0, 1.0):
+        problem = random_problem(rng, loss, reg_type, n_users=5, dim=1)
+        target = np.array([side * 40.0])
+        with pytest.raises(OutOfReachError, match="the nearest model") as caught:
+            poison(problem, 0, target)
+        nearest, lam = caught.value.nearest, problem.reg.lam
+        assert norms(honest_gradient(problem, 0, nearest)) <= lam * (1 + 1e-9)
+        for t in (1e-6, 1e-3, 0.1, 0.5, 0.9):
+            assert norms(honest_gradient(problem, 0, nearest + t * (target - nearest))) > lam
+        assert caught.value.distance_at_least <= norms(nearest - target) * (1 + 1e-9)
+        assert reach(problem, 0, target).nearest == pytest.approx(nearest)
+
+
+@pytest.mark.parametrize("reg_type", [L2, SmoothL2], ids=lambda reg: reg.name)
+def test_equivalence_nothing_nearer_is_in_reach(reg_type: Any, rng: np.random.Generator) -> None:
+    """P = 2: no model of a fine grid that can be forced is nearer than what is said to be near, or than the bound."""
+    problem = random_problem(rng, Logistic(), reg_type, n_users=5, dim=2)
+    target = minimize(problem.without(0)).rho + np.array([6.0, -3.0])
+    found = reach(problem, 0, target)
+    distance = norms(found.nearest - target)
+    assert 0.5 * distance < found.distance_at_least <= distance
+    F = chain._sums(problem, 0)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, 31)] * 2), axis=-1).reshape(-1, 2)
+    around = found.nearest + 0.5 * norms(found.nearest - found.honest_model) * grid
+    forced = [rho for rho in around if norms(F(rho, 0.0)) <= problem.reg.lam]
+    assert len(forced) > 100
+    assert len(forced) < len(around) - 100
+    assert min(norms(rho - target) for rho in forced) >= distance * (1 - 1e-6)
+
+
+def test_equivalence_no_model_lies_in_the_cone_behind(rng: np.random.Generator) -> None:
+    """Wherever the apex: models that are forced (found by pinning) are never nearer than the bound says."""
+    problem = random_problem(rng, Logistic(), SmoothL2, n_users=5, dim=2)
+    base = minimize(problem.without(0)).rho
+    angles = np.linspace(0.0, 2.0 * np.pi, 200)
+    far = 1e3 * np.column_stack([np.cos(angles), np.sin(angles)])
+    forced = np.array([minimize(problem.pin(0, model)).rho for model in far])
+    tightest = 0.0
+    for i in range(0, 200, 5):
+        y = base + rng.uniform(1.01, 4.0) * (forced[i] - base)
+        F = honest_gradient(problem, 0, y)
+        for _ in range(10):
+            offset = 10.0 ** rng.uniform(-1, 2) * rng.standard_normal(2) * norms(forced[i] - base)
+            bound = distance_behind(F, offset, problem.reg.lam)
+            nearest = norms(forced - (y + offset)).min()
+            assert bound <= nearest
+            tightest = max(tightest, bound / nearest)
+    assert tightest > 0.9
+    # An apex where the honest users pull with twice the force: the cone has the half-angle 60°.
+    assert distance_behind(np.array([4.0, 0.0]), np.array([3.0, 0.0]), 2.0) == pytest.approx(3.0 * math.sqrt(0.75))
+    turned = 3.0 * np.array([math.cos(0.5), math.sin(0.5)])
+    assert distance_behind(np.array([4.0, 0.0]), turned, 2.0) == pytest.approx(3.0 * math.sin(math.pi / 3 - 0.5))
+
+
+def test_equivalence_the_bound_on_the_nearest_is_attained() -> None:
+    """Equal isotropic users, all tied: F(ρ) = 3(1 + 2ν)ρ, so the ball of radius λ/(3(1 + 2ν)) is in reach."""
+    users = [UserDataset.empty(2)] + [UserDataset(np.eye(2), [0.0, 0.0])] * 3
+    problem = Problem(users, LeastSquares(), L2(5.0), 0.1)
+    target = np.array([2.0, 1.0])
+    found = reach(problem, 0, target)
+    assert norms(found.nearest) == pytest.approx(5.0 / 3.6, rel=1e-6)
+    assert norms(found.nearest - target) == pytest.approx(found.distance_at_least, rel=1e-6)

@@ -29,7 +29,7 @@ import numpy as np
 
 from theory.arrays import Array, as_count, as_vector, frozen
 from theory.dynamics import is_plausible
-from theory.errors import AssumptionError, EquipoiseError
+from theory.errors import AssumptionError, EquipoiseError, ShapeError
 from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2, norms
 
 __all__ = [
@@ -113,6 +113,11 @@ class CounterGradient:
     reg : Regularizer
         Whose ``project`` is the projection onto GRAD(ρ).
 
+    Raises
+    ------
+    ShapeError
+        A regularizer without a gradient set: one that has no ``project``.
+
     Source: eqs 6, 7, Proposition 2 (``prop2_cga_projection``).
 
     Examples
@@ -129,11 +134,18 @@ class CounterGradient:
 
     def __init__(self, target: Any, reg: Regularizer) -> None:
         object.__setattr__(self, "target", as_vector(target, "target"))
-        object.__setattr__(self, "reg", reg)
+        object.__setattr__(self, "reg", _with_gradient_set(reg))
 
     def report(self, view: View) -> Array:
         """Return the projection of h_s^t onto GRAD(ρ^t)."""
         return self.reg.project((view.rho - self.target) / view.eta - view.estimated_honest_sum())
+
+
+def _with_gradient_set(reg: Any) -> Regularizer:
+    """Return ``reg``, or refuse it here rather than in the first round."""
+    if isinstance(reg, type) or not isinstance(reg, Regularizer):
+        raise ShapeError("reg", "a regularizer with name, value, gradient, and project (onto GRAD(ρ))", repr(reg))
+    return reg
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +183,7 @@ class CounterGradientLocal:
     needs_gradient_steps = True
 
     def __init__(self, target: Any, reg: Regularizer, n_users: int) -> None:
-        if not isinstance(reg, SquaredL2):
+        if not isinstance(_with_gradient_set(reg), SquaredL2):
             raise AssumptionError(
                 "cga_local_models", f"regularizer {reg.name}", "the mean of local models follows from F for ℓ2² only"
             )
@@ -206,7 +218,7 @@ class ModelAttack:
 
     def __init__(self, reported_model: Any, reg: Regularizer) -> None:
         object.__setattr__(self, "reported_model", as_vector(reported_model, "reported_model"))
-        object.__setattr__(self, "reg", reg)
+        object.__setattr__(self, "reg", _with_gradient_set(reg))
 
     def report(self, view: View) -> Array:
         """Return ∇_ρ R(ρ^t, θ_s♠)."""

@@ -21,9 +21,16 @@ import numpy as np
 
 from theory.arrays import Array, as_count, frozen
 from theory.errors import AssumptionError
-from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2
+from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2, norms
 
-__all__ = ["OutOfReachError", "attack_force", "displacement_bound", "is_reachable"]
+__all__ = [
+    "OutOfReachError",
+    "attack_force",
+    "displacement_bound",
+    "distance_behind",
+    "distance_to_reach",
+    "is_reachable",
+]
 
 
 class OutOfReachError(AssumptionError):
@@ -34,14 +41,20 @@ class OutOfReachError(AssumptionError):
     margin : float
         fλ - ‖F(target)‖, which is < 0 (or 0, for smooth-ℓ2).
     nearest : (P,) array
-        A model that can be forced (for smooth-ℓ2: a limit of such), as close to the target as was found.
+        A model that can be forced (for smooth-ℓ2: a limit of such), as close to the target as was found: the nearest
+        one if P = 1; in more dimensions, where the set need not be convex, a local optimum.
+    distance_at_least : float
+        No model within this distance of the target can be forced (:func:`distance_to_reach`, :func:`distance_behind`).
     """
 
-    def __init__(self, statement: str, value: str, mend: str, margin: float, nearest: Array) -> None:
+    def __init__(
+        self, statement: str, value: str, mend: str, margin: float, nearest: Array, distance_at_least: float = 0.0
+    ) -> None:
         super().__init__(statement, value, mend)
-        self.args = (statement, value, mend, margin, nearest)
+        self.args = (statement, value, mend, margin, nearest, distance_at_least)
         self.margin = margin
         self.nearest = frozen(np.array(nearest, dtype=np.float64))
+        self.distance_at_least = distance_at_least
 
 
 def attack_force(reg: Regularizer, n_attackers: int = 1) -> float:
@@ -75,6 +88,41 @@ def is_reachable(gradient_norm: float, reg: Regularizer, n_attackers: int = 1) -
     """
     force = attack_force(reg, n_attackers)
     return gradient_norm < force if isinstance(reg, SmoothL2) else gradient_norm <= force
+
+
+def distance_to_reach(gradient_norm: float, force: float, L: float) -> float:
+    r"""Return (‖F(θ†)‖ - fλ)/L, a lower bound on the distance of θ† to every model that can be forced.
+
+    If ‖F(ρ)‖ <= fλ then ‖F(θ†)‖ - fλ <= ‖F(θ†) - F(ρ)‖ <= L‖θ† - ρ‖, with L of :func:`theory.smoothness`.  It is
+    attained where all honest losses have the same curvature everywhere.
+
+    Examples
+    --------
+    >>> distance_to_reach(3.0, 1.0, 4.0), distance_to_reach(0.5, 1.0, 4.0), distance_to_reach(3.0, 1.0, math.inf)
+    (0.5, 0.0, 0.0)
+    """
+    return max(gradient_norm - force, 0.0) / L if L > 0 else 0.0
+
+
+def distance_behind(F: Array, offset: Array, force: float) -> float:
+    r"""Return a lower bound on the distance of θ† = y + ``offset`` to every model that can be forced, from F = F(y).
+
+    If ‖F(ρ)‖ <= fλ then <F(y), ρ - y> <= <F(ρ), ρ - y> <= fλ‖ρ - y‖, as F is monotone.  So no such ρ lies in the cone
+    with apex y, axis F(y) and half-angle β = arccos(fλ/‖F(y)‖); θ†, at the angle α from the axis, lies
+    ‖offset‖ sin(β - α) within it.
+
+    Examples
+    --------
+    >>> round(distance_behind(np.array([2.0, 0.0]), np.array([10.0, 0.0]), 1.0), 9)      # β = 60°
+    8.660254038
+    >>> distance_behind(np.array([2.0, 0.0]), np.array([0.0, 10.0]), 1.0)
+    0.0
+    """
+    size, length = float(norms(F)), float(norms(offset))
+    if not (size > force and length > 0.0):
+        return 0.0
+    alpha = math.acos(min(max(float(F @ offset) / (size * length), -1.0), 1.0))
+    return length * math.sin(max(math.acos(force / size) - alpha, 0.0))
 
 
 def displacement_bound(lam: float, n_attackers: int, excess: float, moduli: Array, distances: Array) -> float:

@@ -5,9 +5,9 @@ problem                          method
 ===============================  =============================================================================
 least squares, ℓ2²               closed form: Cholesky factors, one d × d system (``"closed_form"``)
 least squares, ℓ2, smooth-ℓ2     Newton on ρ, local models by secular equations (``"secular"``)
-any other loss, ℓ2²              Newton on the joint arrowhead system (``"newton"``)
+any other loss                   Newton on the joint arrowhead system (``"newton"``); ties of ℓ2 from steps with the
+                                 regularizer kept exact, each a ``"secular"`` problem
 K classes, ℓ2², large            Newton with conjugate gradients, no Hessian formed (``"newton_cg"``)
-any other loss, ℓ2, smooth-ℓ2    Newton with the regularizer kept exact: each step is a ``"secular"`` problem
 your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
 ===============================  =============================================================================
 
@@ -344,10 +344,13 @@ def _secular(problem: Problem, ridge: Ridge) -> Reached:
     return reach_by_secular(problem, Models(H, 2.0 * problem.nu, np.zeros_like(b), -b))
 
 
-def reach_by_secular(problem: Problem, models: Models | EigenModels) -> Reached:
-    """Minimize least squares from its quadratic models, which are exact; ``slope`` is their gradient at 0."""
+def reach_by_secular(problem: Problem, models: Models | EigenModels, near: Array | None = None) -> Reached:
+    """Minimize least squares from its quadratic models, which are exact; ``slope`` is their gradient at 0.
+
+    ``near`` is a ρ to start from.
+    """
     anchors, free, reg = anchors_of(problem), problem.free, built_in(problem.reg)
-    point, iterations = minimize_models(models, reg, anchors)
+    point, iterations = minimize_models(models, reg, anchors, near)
 
     def refine_with(models: Models | EigenModels, rho: Array, thetas: Array, gradients: Array) -> tuple[Array, Array]:
         center, slope = np.ascontiguousarray(thetas[free]), np.ascontiguousarray(gradients[free])

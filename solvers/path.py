@@ -1,7 +1,7 @@
 r"""The same data again with another λ, ν or regularizer: a path, for the price of the parts that change.
 
 * Least squares: the eigenbases of the Q_nᵀQ_n are computed once.  In them every further problem, whatever its λ, ν
-  and regularizer, is Newton on ρ with secular equations (ℓ2²: one exact step).
+  and regularizer, is Newton on ρ with secular equations (ℓ2²: one exact step), from ρ* of the problem before.
 * Other losses: each problem starts from the minimum of the one before.
 """
 
@@ -29,7 +29,7 @@ def minimize_path(
     problem : Problem
         Its own regularizer and ν are not used.
     settings : iterable of (Regularizer, float)
-        For losses other than least squares, order them so that neighbours are close.
+        Order them so that neighbours are close: each problem starts from the minimum of the one before.
     tol, throw : see :func:`solvers.minimize`
 
     Examples
@@ -43,6 +43,7 @@ def minimize_path(
     tol = as_positive(tol, "tol", "eq1_global_loss")
     eigen: tuple[Array, Array, Array] | None = None
     start: tuple[Array, Array] | None = None
+    neighbour: type[Regularizer] | None = None
     for reg, nu in settings:
         nu = as_nonnegative(nu, "nu", "eq5_local_loss")
         current = problem.with_regularizer(reg, nu)
@@ -53,9 +54,11 @@ def minimize_path(
             eigen = _eigen(current) if eigen is None else eigen
             V, eigenvalues, b = eigen
             models = EigenModels(V, eigenvalues + 2.0 * nu, np.zeros_like(b), -b)
-            solution = finish(current, reach_by_secular(current, models), tol, "secular", np.zeros((0, current.dim)))
+            near = start[0] if start is not None and type(reg) is neighbour else None
+            reached = reach_by_secular(current, models, near)
+            solution = finish(current, reached, tol, "secular", np.zeros((0, current.dim)))
             solution = checked(solution, tol) if throw else solution
-        start = (solution.rho, solution.thetas) if solution.status.is_minimum else None
+        start, neighbour = ((solution.rho, solution.thetas) if solution.status.is_minimum else None), type(reg)
         yield solution
 
 

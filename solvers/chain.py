@@ -83,7 +83,7 @@ class _Honest:
         others = problem.without(s)
         if others.n_users == 0:
             return cls(others, rho, np.zeros((0, problem.dim)), np.array(others.slope))
-        thetas, reports = _local_minima(others, rho)
+        thetas, reports = local_minima(others, rho)
         return cls(others, rho, thetas, reports.sum(axis=0) + others.slope)
 
     def with_model(self, s: int, model: Array) -> Array:
@@ -105,25 +105,6 @@ class _Honest:
                 K = local_hessian(self.thetas[n], *user, loss, self.others.nu) + bend
                 total -= bend @ np.linalg.solve(K, bend)
         return 0.5 * (total + total.T)
-
-
-def _local_minima(others: Problem, rho: Array) -> tuple[Array, Array]:
-    """As :func:`solvers.local_minima`; without Hessians where these would be too large.
-
-    With one pinned user m = ρ and 2λ for λ, the best ρ' between θ and m is their mean, and what is left is
-    2λ(‖(θ-m)/2‖² + ‖(θ-m)/2‖²) = λ‖θ - ρ‖²: the local problem, as a global one.
-    """
-    if not (large.fits(others) and large.is_large(others)):
-        return local_minima(others, rho)
-    thetas = np.empty((others.n_users, others.dim))
-    nobody = UserDataset.empty(others.query_dim)
-    for n, user in enumerate(others.users):
-        if n in others.pinned:
-            thetas[n] = others.pinned[n]
-            continue
-        alone = Problem([user, nobody], others.loss, SquaredL2(2.0 * _lam(others)), others.nu).pin(1, rho)
-        thetas[n] = minimize(alone, method="newton_cg").thetas[0]
-    return thetas, np.asarray(others.reg.gradient(rho, thetas))
 
 
 def with_data(problem: Problem, s: int, data: UserDataset) -> Problem:
@@ -644,7 +625,7 @@ def _local_minimum_with_counts(problem: Problem, rho: Array, points: UserDataset
     span = np.linalg.qr(points.Q.T)[0]
     center = rho.reshape(K, -1)
     nobody = UserDataset.empty(span.shape[1])
-    # As in _local_minima: one pinned user and 2λ for λ make the local problem a global one.
+    # As in solvers.local: one pinned user and 2λ for λ make the local problem a global one.
     alone = Problem([nobody, nobody], problem.loss, SquaredL2(2.0 * lam), problem.nu)
     alone = with_counts(alone, 0, UserDataset(points.Q @ span, points.A), counts)
     inside = minimize(alone.pin(1, (center @ span).ravel())).thetas[0].reshape(K, -1)

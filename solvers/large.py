@@ -375,7 +375,8 @@ class _Descent:
         forbids that.  As ν falls tenfold, Θ moves about as it did the time before.
         """
         loss = self.loss
-        curvature = float(_diagonals(loss.queries.X, loss.weights(self._flat)).mean()) * loss.queries.unit**2
+        diagonal = _diagonals(loss.queries.X, loss.weights(self._flat)) * loss.queries.unit**2
+        curvature = float(diagonal.sum()) / max(diagonal.size, 1)
         previous = None
         for nu in stages(2e-3 * curvature / len(theta), loss.nu):
             start = theta if previous is None else 2.0 * theta - previous

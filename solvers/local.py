@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from solvers import large
 from solvers.data_terms import data_hessians
 from solvers.optimality import local_gradients, margins
 from solvers.quadratic import Anchors, BuiltIn, Models, built_in, reduce_to_rho
-from theory import L2, LeastSquares, Problem, SolverError
+from theory import L2, LeastSquares, Problem, SolverError, SquaredL2, UserDataset
 from theory.arrays import Array, as_vector
 from theory.regularizers import norms
 
@@ -84,6 +85,8 @@ def honest_gradient(problem: Problem, s: int, rho: Any) -> Array:
 
 def _minimize_each(problem: Problem, reg: BuiltIn, rho: Array, thetas: Array, tol: float) -> Array:
     """Newton on every local problem at once; the regularizer is exact in each step, the steps are damped per user."""
+    if large.fits(problem) and large.is_large(problem):
+        return _minimize_large(problem, reg, rho, thetas, tol)
     free = problem.free
     nothing = Anchors(np.zeros((0, problem.dim)), np.zeros(problem.dim))
     m = margins(problem, thetas)
@@ -98,10 +101,27 @@ def _minimize_each(problem: Problem, reg: BuiltIn, rho: Array, thetas: Array, to
         thetas, m, moved = _damped(problem, rho, thetas, m, target, gradients)
         if not moved:
             break
-    residual = _local_residuals(problem, rho, thetas, local_gradients(problem, thetas, m))
+    return _checked(problem, rho, thetas, local_gradients(problem, thetas, m), tol)
+
+
+def _checked(problem: Problem, rho: Array, thetas: Array, gradients: Array, tol: float) -> Array:
+    residual = _local_residuals(problem, rho, thetas, gradients)
     if not residual.max() <= tol:
         raise SolverError(f"local problem of user {int(np.argmax(residual))}: relative residual {residual.max():g}")
     return thetas
+
+
+def _minimize_large(problem: Problem, reg: BuiltIn, rho: Array, thetas: Array, tol: float) -> Array:
+    """Solve every local problem as a global one, without Hessians.
+
+    With one pinned user m = ρ and 2λ for λ, the best ρ' between θ and m is their mean, and what is left is
+    2λ(‖(θ-m)/2‖² + ‖(θ-m)/2‖²) = λ‖θ - ρ‖².
+    """
+    found, nobody = thetas.copy(), UserDataset.empty(problem.query_dim)
+    for n in np.flatnonzero(problem.free):
+        alone = Problem([problem.users[n], nobody], problem.loss, SquaredL2(2.0 * reg.lam), problem.nu).pin(1, rho)
+        found[n] = large.newton_cg(alone)[1][0]
+    return _checked(problem, rho, found, local_gradients(problem, found), tol)
 
 
 def _eliminated(models: Models, reg: BuiltIn, nothing: Anchors, rho: Array) -> Array:

@@ -15,6 +15,8 @@ from solvers import (
     certify,
     gaussian_statistics,
     large,
+    local,
+    local_minima,
     minimize,
     minimize_least_squares_batch,
     minimize_logistic_batch,
@@ -101,6 +103,23 @@ def test_systematic_sample_keeps_the_sum():
     value, score = rng.standard_normal(5000) + 2.0, rng.exponential(size=5000)
     rows, scale = large.systematic_sample(np.ones(5000), score, 2500)
     assert np.sum(scale**2 * value[rows]) == pytest.approx(value.sum(), rel=0.1)
+
+
+def test_large_local_problems_are_solved_without_hessians(monkeypatch):
+    rng = np.random.default_rng(9)
+    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), SquaredL2(1.5), 0.05).pin(
+        2, rng.standard_normal(12)
+    )
+    rho = rng.standard_normal(12)
+    thetas, reports = local_minima(problem, rho)
+    monkeypatch.setattr(large, "is_large", lambda problem: True)
+    monkeypatch.setattr(local, "data_hessians", None)
+    again, again_reports = local_minima(problem, rho)
+    np.testing.assert_allclose(again, thetas, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(again_reports, reports, rtol=0, atol=1e-9)
+    # λ for 2λ is told apart.
+    other, _ = local_minima(problem.with_regularizer(SquaredL2(0.75), 0.05), rho)
+    assert np.abs(other - thetas).max() > 1e-3
 
 
 def test_newton_cg_puts_constant_zero_columns_back():

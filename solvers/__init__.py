@@ -20,6 +20,7 @@ from solvers.chain import (
     reach,
     reported_model,
     round_trip,
+    with_counts,
 )
 from solvers.joint import minimize
 from solvers.learners import Personalized
@@ -66,4 +67,5 @@ __all__ = [
     "reach",
     "reported_model",
     "round_trip",
+    "with_counts",
 ]

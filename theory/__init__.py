@@ -59,9 +59,17 @@ from theory.poisoning import (
     missing_gradient,
     one_point,
     poison_points,
+    printed_point,
 )
 from theory.problem import Problem
-from theory.reach import OutOfReachError, attack_force, displacement_bound, is_reachable
+from theory.reach import (
+    OutOfReachError,
+    attack_force,
+    displacement_bound,
+    distance_behind,
+    distance_to_reach,
+    is_reachable,
+)
 from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2
 
 __all__ = [
@@ -110,6 +118,8 @@ __all__ = [
     "counter_gradient_local_rate",
     "counter_gradient_rate",
     "displacement_bound",
+    "distance_behind",
+    "distance_to_reach",
     "gradient_descent_rate",
     "gradient_pac",
     "gradient_pac_constants",
@@ -130,6 +140,7 @@ __all__ = [
     "pac_slack",
     "paper_constants",
     "poison_points",
+    "printed_point",
     "refute_byzantine",
     "reported_model_from_gradient",
     "sample_size",

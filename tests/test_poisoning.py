@@ -11,7 +11,15 @@ import scipy.optimize
 from scipy.special import expit, softmax
 
 from proofs_checks.generators import LOSSES, REGULARIZERS, ambivalent_user, random_problem
-from solvers import chain, honest_gradient, local_minima, minimize, poison, poison_by_sampling, poison_in_box
+from solvers import (
+    honest_gradient,
+    large,
+    local,
+    minimize,
+    poison,
+    poison_by_sampling,
+    poison_in_box,
+)
 from solvers.chain import with_data
 from solvers.class_poison import class_points
 from theory import (
@@ -440,20 +448,14 @@ def test_a_thousand_users(loss: Any, rng: np.random.Generator) -> None:
     assert attack.distance_bound <= 1e-8 * max(1.0, norms(target))
 
 
-def test_large_local_problems_are_global_ones(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    """Local models without Hessians: one user, one pinned model, and 2λ; with λ it would be another problem."""
+def test_targets_of_large_problems_are_forced_without_hessians(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
     # (A reported model with a class mean would put one into F, which no labels could counter.)
     held = centred(rng.standard_normal(9), Multinomial(3))
     problem = random_problem(rng, Multinomial(3), SquaredL2, n_users=4, dim=3, lam=0.7).pin(2, held)
-    others, rho = problem.without(0), rng.standard_normal(9)
-    expected, reports = local_minima(others, rho)
-    monkeypatch.setattr(chain.large, "is_large", lambda problem: True)
-    thetas, same = chain._local_minima(others, rho)
-    assert thetas == pytest.approx(expected, abs=1e-9)
-    assert same == pytest.approx(reports, abs=1e-9)
-    monkeypatch.setattr(chain, "_lam", lambda problem: 0.35)
-    assert norms(chain._local_minima(others, rho)[0] - expected).max() > 1e-3
-    monkeypatch.setattr(chain, "_lam", lambda problem: 0.7)
+    monkeypatch.setattr(large, "is_large", lambda problem: True)
+    monkeypatch.setattr(local, "data_hessians", None)
     attack = poison(problem, 0, centred(rng.standard_normal(9), Multinomial(3)))
     assert attack.distance_bound < 1e-9
 

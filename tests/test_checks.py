@@ -142,6 +142,28 @@ def test_a_user_has_one_answer_per_query() -> None:
         LinearUser(matrix([[1]]), vector([1, 2]))
 
 
+def test_data_that_changed_later_are_refused() -> None:
+    # A list can grow after its user was made; the answers that are left over must not be dropped in silence.
+    user = LinearUser(matrix([[1]]), vector([1]))
+    problem = LinearProblem((user,), Fraction(1), Fraction(1), 1)
+    user.A.append(Fraction(5))
+    for wrong in (
+        lambda: problem.local_gradient(0, vector([0])),
+        lambda: problem.value(vector([0]), matrix([[0]])),
+        lambda: problem.local_minimum(0, vector([0])),
+    ):
+        with pytest.raises(ValueError, match="argument 2"):
+            wrong()
+
+
+def test_rows_of_several_lengths_are_no_matrix() -> None:
+    with pytest.raises(ValueError, match="argument 2"):
+        solve(matrix([[1, 0], [1]]), vector([1, 1]))
+    assert not is_positive_semidefinite(matrix([[1, 0], [0]]))
+    assert not is_positive_semidefinite(matrix([[1], [0, 1]]))
+    assert not is_positive_semidefinite(matrix([[1, 0], [0, 1, 0]]))
+
+
 def test_vectors_add_up() -> None:
     assert add([Fraction(1)], [Fraction(2)], 3) == [7]
     assert times(2, [Fraction(3)]) == [6]

@@ -64,13 +64,12 @@ TESTS = (
     "tests/test_reach.py", "tests/test_sequential.py", "tests/test_impossibility.py", "tests/test_bad_input.py",
     "theory",
 )  # fmt: skip
-#: Three run a whole check of the ledger again, as ``test_the_claim_holds`` does; one starts processes, one needs time.
+#: Three run a whole check of the ledger again, as ``test_the_claim_holds`` does; one starts processes.
 LEFT_OUT = (
     "the_falsehood_is_refuted",
     "the_printed_claim_fails",
     "a_tenth_too_strong",
     "test_pac_scaling.py",
-    "large_local_problems",
 )
 EQUIVALENT = Path("tests/mutants.toml")
 

@@ -289,6 +289,23 @@ def test_logistic_batch_agrees_with_separate_minimizations():
         assert not np.allclose(batch.thetas[(r + 1) % 3], alone.thetas, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("lam", "scale"), [(0.7, 1.0), (1e6, 1.0), (1e-6, 1.0), (0.7, 30.0)])
+def test_large_logistic_batches_from_a_guess_of_some_rows(lam, scale):
+    """Sorted labels and a period of the thinning in the data: the guess is bad, the answer is not."""
+    rng = np.random.default_rng(13)
+    Q = scale * rng.standard_normal((1100, 3))
+    Q[::4] *= 0.01
+    labels = np.sort(np.where(rng.random(1100) < 0.5, 1.0, -1.0))
+    start, stop = np.array([[0, 300, 1097], [400, 0, 7]]), np.array([[300, 1100, 1100], [700, 1100, 7]])
+    batch = minimize_logistic_batch(Q, labels, start, stop, SquaredL2(lam), 0.05)
+    for r in range(2):
+        users = [UserDataset(Q[a:b], labels[a:b]) for a, b in zip(start[r], stop[r], strict=True)]
+        alone = minimize(Problem(users, Logistic(), SquaredL2(lam), 0.05))
+        assert np.allclose(batch.thetas[r], alone.thetas, rtol=0, atol=1e-10)
+        assert np.allclose(batch.rho[r], alone.rho, rtol=0, atol=1e-10)
+        assert not np.allclose(batch.thetas[1 - r], alone.thetas, rtol=0, atol=1e-10)
+
+
 def test_gaussian_statistics_have_the_law_of_drawn_data():
     """Means and variances of G and b for nested sizes, each within 6 standard errors (false alarms below 1e-6)."""
     rng, theta, R, sizes = np.random.default_rng(11), np.array([1.0, -2.0]), 20_000, (1, 5)

@@ -1227,12 +1227,204 @@ def squared_l2_batch(G, b, shift, lam, rho, thetas, first, last):
     return 0
 
 
+_ROUNDING = 2.0**-50  # of a gradient B_nρ - b_n, relative to ‖b_n‖
+
+
 def regularized_batch(G, b, shift, lam, kind, tolerance, rho, thetas, converged, first, last):
     """Least squares with ℓ2 or smooth-ℓ2 for each problem: Newton on ρ, as ``solvers.quadratic.minimize_models``.
 
-    G (R, N, d, d), b (R, N, d); ``converged`` (R,) says where the gradient is at most ``tolerance`` times the forces.
+    G (R, N, d, d), b (R, N, d); ``converged`` (R,) says where the gradient is at most ``tolerance`` times the forces
+    that it sums, or at the level of their rounding (users who agree exert none).  LANES problems run side by side from
+    ``first`` on; those on which this fails are done again one by one.
     """
-    N, d = b.shape[1], b.shape[2]
+    d = b.shape[2]
+    for head in range(first, last, LANES):
+        end = min(head + LANES, last)
+        converged[head:end] = False
+        if d <= SMALL:
+            _lanes_regularized(
+                G[head:end], b[head:end], shift, lam, kind, tolerance, rho[head:end], thetas[head:end],
+                converged[head:end],
+            )  # fmt: skip
+        for r in range(head, end):
+            if not converged[r]:
+                converged[r] = _regularized_problem(G[r], b[r], shift, lam, kind, tolerance, rho[r], thetas[r])
+    return 0
+
+
+def _lanes_regularized(G, b, shift, lam, kind, tolerance, rho, thetas, converged):
+    """Newton on ρ for at most LANES problems at once; a problem on which a step does not decrease is given up."""
+    count, N, d = b.shape
+    B = np.zeros((N, d, d, LANES))
+    moments = np.zeros((N, d, LANES))
+    K = np.empty((N, d, d, LANES))
+    pulls = np.empty((N, d, LANES))
+    bows = np.empty((N, d, LANES))
+    sigmas = np.zeros((N, LANES))
+    kappas = np.empty((N, LANES))
+    hessian = np.empty((d, d, LANES))
+    at = np.zeros((d, LANES))
+    gradient = np.empty((d, LANES))
+    value = np.empty(LANES)
+    enough = np.empty(LANES)
+    size = np.empty(LANES)
+    active = np.zeros(LANES, dtype=np.bool_)
+    active[:count] = True
+    lengths = np.zeros((N, LANES))
+    for v in range(count):
+        for n in range(N):
+            lengths[n, v] = np.sqrt(np.dot(b[v, n], b[v, n]))
+            for i in range(d):
+                moments[n, i, v] = b[v, n, i]
+                for j in range(i):
+                    B[n, i, j, v] = G[v, n, i, j]
+                B[n, i, i, v] = G[v, n, i, i] + shift
+    # The start is the minimum with springs of stiffness λ.
+    status = _lanes_models(
+        B, moments, at, 0.5 * lam, SQUARED_L2, active, tolerance, lengths, sigmas, K, pulls, bows, kappas, value,
+        enough, gradient,
+    )  # fmt: skip
+    if status != 0 or _lanes_step(B, sigmas, K, bows, kappas, active, hessian, gradient, at) != 0:
+        return
+    sigmas[:] = 0.0
+    best = np.full(LANES, np.inf)
+    smallest = np.full(LANES, np.inf)
+    for _ in range(20):
+        status = _lanes_models(
+            B, moments, at, lam, kind, active, tolerance, lengths, sigmas, K, pulls, bows, kappas, value,
+            enough, gradient,
+        )  # fmt: skip
+        if status != 0:
+            return
+        size[:] = 0.0
+        for i in range(d):
+            for v in range(LANES):
+                size[v] += gradient[i, v] * gradient[i, v]
+        for v in range(count):
+            size[v] = np.sqrt(size[v])
+            if not active[v]:
+                continue
+            active[v] = value[v] <= best[v] or size[v] < smallest[v]
+            if active[v] and size[v] <= enough[v]:
+                converged[v] = True
+                active[v] = False
+                for i in range(d):
+                    rho[v, i] = at[i, v]
+                    for n in range(N):
+                        thetas[v, n, i] = at[i, v] - sigmas[n, v] * pulls[n, i, v] if sigmas[n, v] > 0.0 else at[i, v]
+            best[v] = min(best[v], value[v])
+            smallest[v] = size[v]
+        if not active.any():
+            return
+        if _lanes_step(B, sigmas, K, bows, kappas, active, hessian, gradient, at) != 0:
+            return
+
+
+def _lanes_models(
+    B, moments, at, lam, kind, active, tolerance, lengths, sigmas, K, pulls, bows, kappas, value, enough, gradient
+):
+    """:func:`partial_minima` for user n of each active problem at ρ = ``at``; B includes the shift.
+
+    K receives the factors, ``bows`` σB(I + σB)⁻¹ pull and ``kappas`` the factors of the negative part of the Hessian;
+    ``enough`` is the gradient that counts as solved, ``lengths`` (N, LANES) are the ‖b_n‖.
+    """
+    N, d, lanes = moments.shape
+    one = 1.0 if kind == SMOOTH_L2 else 0.0
+    g = np.empty((d, lanes))
+    length = np.empty(lanes)
+    square = np.empty(lanes)
+    bent = np.empty(lanes)
+    model = np.empty(lanes)
+    tied = np.empty(lanes, dtype=np.bool_)
+    value[:] = 0.0
+    enough[:] = 0.0
+    gradient[:] = 0.0
+    for n in range(N):
+        for i in range(d):
+            for v in range(lanes):
+                g[i, v] = B[n, i, i, v] * at[i, v] - moments[n, i, v]
+            for j in range(i):
+                for v in range(lanes):
+                    g[i, v] += B[n, i, j, v] * at[j, v]
+                    g[j, v] += B[n, i, j, v] * at[i, v]
+        square[:] = 0.0
+        for i in range(d):
+            for v in range(lanes):
+                square[v] += g[i, v] * g[i, v]
+        for v in range(lanes):
+            length[v] = np.sqrt(square[v])
+            tied[v] = not active[v] or (kind == L2 and length[v] <= lam)
+        if _lanes_secular(B[n], 0.0, g, lam, kind, sigmas[n], tied, K[n], pulls[n], bows[n]) != 0:
+            return 1
+        square[:] = 0.0
+        bent[:] = 0.0
+        model[:] = 0.0
+        for i in range(d):
+            for v in range(lanes):
+                pull = pulls[n, i, v]
+                bow = pull - bows[n, i, v]
+                bows[n, i, v] = bow
+                square[v] += pull * pull
+                bent[v] += pull * bow
+                model[v] += (at[i, v] - sigmas[n, v] * pull) * (pull - moments[n, i, v])
+                gradient[i, v] += pull
+        for v in range(lanes):
+            s = sigmas[n, v]
+            z_square = s * s * square[v]
+            if square[v] > 0.0:
+                # A pull is rounded as g is, and g relative to b.
+                enough[v] += np.sqrt(square[v]) * (tolerance + _ROUNDING * lengths[n, v] / length[v])
+            value[v] += 0.5 * model[v] + _spring_energy(lam, kind, z_square)
+            denominator = s * lam * lam * (one + s * s * bent[v])
+            kappas[n, v] = (one + z_square) / denominator if kind != SQUARED_L2 and denominator > 0.0 else 0.0
+    return 0
+
+
+def _lanes_step(B, sigmas, K, bows, kappas, active, hessian, gradient, at):
+    """at -= (Σ ∇²φ_n)⁻¹ gradient in each active lane, from what :func:`_lanes_models` left; K is overwritten."""
+    N, d, lanes = bows.shape
+    weight = np.empty(lanes)
+    hessian[:] = 0.0
+    for n in range(N):
+        any_tied = False
+        for v in range(lanes):
+            s = sigmas[n, v]
+            weight[v] = -1.0 / s if active[v] and s > 0.0 else 0.0
+            any_tied = any_tied or (active[v] and not s > 0.0)
+        for i in range(d):
+            for v in range(lanes):
+                hessian[i, i, v] -= weight[v]
+            if any_tied:
+                for j in range(i + 1):
+                    for v in range(lanes):
+                        hessian[i, j, v] += B[n, i, j, v] if active[v] and not sigmas[n, v] > 0.0 else 0.0
+        _lanes_invert_factor(K[n])
+        _lanes_add_inverse(K[n], weight, hessian)
+        for i in range(d):
+            for v in range(lanes):
+                weight[v] = kappas[n, v] * bows[n, i, v]
+            for j in range(i + 1):
+                for v in range(lanes):
+                    hessian[i, j, v] -= weight[v] * bows[n, j, v]
+    for i in range(d):
+        for v in range(lanes):
+            if not active[v]:
+                gradient[i, v] = 0.0
+                hessian[i, i, v] = 1.0
+                for j in range(i):
+                    hessian[i, j, v] = 0.0
+    if _lanes_cholesky(hessian) != 0:
+        return 1
+    _lanes_solve(hessian, gradient)
+    for i in range(d):
+        for v in range(lanes):
+            at[i, v] -= gradient[i, v]
+    return 0
+
+
+def _regularized_problem(G, b, shift, lam, kind, tolerance, rho, thetas):
+    """Newton on ρ for one problem, with the majorizer's step in reserve; returns whether it was solved."""
+    N, d = b.shape
     center = np.zeros((N, d))
     sigmas = np.zeros(N)
     pulls = np.empty((N, d))
@@ -1244,60 +1436,63 @@ def regularized_batch(G, b, shift, lam, kind, tolerance, rho, thetas, converged,
     K = np.empty((d, d))
     step = np.empty(d)
     trial = np.empty(d)
-    for r in range(first, last):
-        slope = -b[r]
-        converged[r] = False
-        trial[:] = 0.0
-        sigmas[:] = 0.0
-        _reset(value, new_gradient, hessian, negative)
+    g = np.empty(d)
+    slope = -b
+    trial[:] = 0.0
+    sigmas[:] = 0.0
+    _reset(value, new_gradient, hessian, negative)
+    status = partial_minima(
+        G, shift, center, slope, trial, 0.5 * lam, SQUARED_L2, 2, sigmas, thetas, pulls, value,
+        new_gradient, hessian, negative, 0, N,
+    )  # fmt: skip
+    if status != 0 or _newton_step(hessian, new_gradient, K, trial) != 0:
+        rho[:] = np.nan
+        return False
+    sigmas[:] = 0.0
+    best = np.inf
+    smallest = np.inf
+    for attempt in range(100):
+        _reset(value, new_gradient, K, negative)
         status = partial_minima(
-            G[r], shift, center, slope, trial, 0.5 * lam, SQUARED_L2, 2, sigmas, thetas[r], pulls, value,
-            new_gradient, hessian, negative, 0, N,
+            G, shift, center, slope, trial, lam, kind, 2, sigmas, thetas, pulls, value, new_gradient, K,
+            negative, 0, N,
         )  # fmt: skip
-        if status != 0 or _newton_step(hessian, new_gradient, K, trial) != 0:
-            rho[r] = np.nan
-            continue
-        sigmas[:] = 0.0
-        best = np.inf
-        smallest = np.inf
-        for attempt in range(100):
-            _reset(value, new_gradient, K, negative)
-            status = partial_minima(
-                G[r], shift, center, slope, trial, lam, kind, 2, sigmas, thetas[r], pulls, value, new_gradient, K,
-                negative, 0, N,
-            )  # fmt: skip
-            if status != 0:
-                break
-            size = np.sqrt(np.dot(new_gradient, new_gradient))
-            forces = 0.0
-            for n in range(N):
-                forces += np.sqrt(np.dot(pulls[n], pulls[n]))
-            if value[0] <= best or size < smallest:
-                best = min(best, value[0])
-                smallest = size
-                rho[r] = trial
-                gradient[:] = new_gradient
-                hessian[:] = K
-                if size <= tolerance * forces:
-                    converged[r] = True
-                    break
-                K -= negative
-                if attempt > 50 or _newton_step(K, gradient, K, step) != 0:
-                    K[:] = hessian
-                    if _newton_step(K, gradient, K, step) != 0:
-                        break
-                    trial[:] = rho[r] + step
-                else:
-                    trial[:] = rho[r] + step
-            else:
-                # Newton overshot: the majorizer's step always decreases.
+        if status != 0:
+            break
+        size = np.sqrt(np.dot(new_gradient, new_gradient))
+        enough = 0.0
+        for n in range(N):
+            symmetric_times(G[n], trial, g)
+            g += shift * trial - b[n]
+            length = np.sqrt(np.dot(g, g))
+            if length > 0.0:
+                rounding = _ROUNDING * np.sqrt(np.dot(b[n], b[n])) / length
+                enough += np.sqrt(np.dot(pulls[n], pulls[n])) * (tolerance + rounding)
+        if value[0] <= best or size < smallest:
+            best = min(best, value[0])
+            smallest = size
+            rho[:] = trial
+            gradient[:] = new_gradient
+            hessian[:] = K
+            if size <= enough:
+                return True
+            K -= negative
+            if attempt > 50 or _newton_step(K, gradient, K, step) != 0:
                 K[:] = hessian
                 if _newton_step(K, gradient, K, step) != 0:
                     break
-                trial[:] = rho[r] + step
-        if status != 0:
-            rho[r] = np.nan
-    return 0
+                trial[:] = rho + step
+            else:
+                trial[:] = rho + step
+        else:
+            # Newton overshot: the majorizer's step always decreases.
+            K[:] = hessian
+            if _newton_step(K, gradient, K, step) != 0:
+                break
+            trial[:] = rho + step
+    if status != 0:
+        rho[:] = np.nan
+    return False
 
 
 def _reset(value, gradient, hessian, negative):
@@ -1963,6 +2158,10 @@ softmax_hessian_times = _compile(softmax_hessian_times)
 _reset = _compile(_reset)
 _newton_step = _compile(_newton_step)
 squared_l2_batch = _compile(squared_l2_batch)
+_lanes_models = _compile(_lanes_models)
+_lanes_step = _compile(_lanes_step)
+_lanes_regularized = _compile(_lanes_regularized)
+_regularized_problem = _compile(_regularized_problem)
 regularized_batch = _compile(regularized_batch)
 _exp_negative = _compile(_exp_negative)
 _interleave = _compile(_interleave)

@@ -78,6 +78,7 @@ def minimize_least_squares_batch(gram: Any, moments: Any, reg: BuiltIn, nu: floa
                 G, b, shift, lam, KINDS[type(reg)], _TOLERANCE, rho, thetas, converged, a, z
             ),
             8.0 * flops,
+            kernels.LANES,
         )
     solution = BatchSolution(rho, thetas)
     if status != 0:

@@ -1175,6 +1175,90 @@ def test_batches_of_least_squares_problems(reg: Any, count: int) -> None:
         assert isinstance(reg, L2) or not relative_gradient(other, rho[r], thetas[r]) <= 1e-12
 
 
+def solved_batch(G: Array, b: Array, shift: float, reg: Any) -> tuple[Array, Array, Array]:
+    R, N, d = b.shape
+    rho, thetas, converged = np.empty((R, d)), np.empty((R, N, d)), np.zeros(R, dtype=bool)
+    assert kernels.regularized_batch(G, b, shift, reg.lam, KIND[type(reg)], 1e-13, rho, thetas, converged, 0, R) == 0
+    return rho, thetas, converged
+
+
+@pytest.mark.parametrize(
+    ("reg", "N", "d"),
+    [
+        (SmoothL2(1e-6), 3, 2),
+        (SmoothL2(1e6), 3, 2),
+        (SmoothL2(2.0), LANES + 1, 1),
+        (SmoothL2(2.0), 3, SMALL + 1),
+        (L2(2.0), 5, 3),
+        (L2(0.5), 5, 3),
+        (L2(6.0), 4, 10),
+    ],
+    ids=repr,
+)
+def test_corners_of_batches_of_least_squares_problems(reg: Any, N: int, d: int) -> None:
+    """Among them users without data, users who agree, and outliers that call for the majorizer's step."""
+    rng, R = np.random.default_rng(N + d), LANES + 2
+    Q, A = rng.standard_normal((R, N, d + 2, d)), rng.standard_normal((R, N, d + 2))
+    Q[1::5, 0] = 0.0
+    A[2] = Q[2] @ np.ones(d)
+    A[3, 0] *= 1e4
+    G, b = np.einsum("rnki,rnkj->rnij", Q, Q), np.einsum("rnki,rnk->rni", Q, A)
+    rho, thetas, converged = solved_batch(G, b, 0.02, reg)
+    assert converged.all()
+
+    def residual(r: int, reg: Any) -> float:
+        """Of the gradient, where the tied users' pulls are their own gradients; relative to the forces."""
+        slopes = np.einsum("nij,nj->ni", G[r], thetas[r]) + 0.02 * thetas[r] - b[r]
+        tied = (thetas[r] == rho[r]).all(axis=1) & isinstance(reg, L2)
+        pulls = np.array(
+            [reg.gradient(rho[r], t) if not s else np.zeros(d) for t, s in zip(thetas[r], tied, strict=True)]
+        )
+        pulls[tied] = slopes[tied]
+        assert np.all(np.linalg.norm(pulls[tied], axis=1) <= reg.lam * (1 + 1e-12))
+        unit = np.linalg.norm(pulls, axis=1).sum() + 1e-3 * np.linalg.norm(b[r], axis=1).sum()
+        return float(np.hypot(np.linalg.norm(pulls.sum(axis=0)), np.linalg.norm(slopes - pulls)) / unit)
+
+    for r in range(R):
+        bound = 1e-11 * max(1.0, 1e-3 * reg.lam)  # a force λ(ρ - θ) is known to the rounding of ρ, times λ
+        assert residual(r, reg) <= bound
+        wrong = type(reg)(reg.lam * (1 + 1e-4))
+        if 1e-3 <= reg.lam <= 1e3 and not (thetas[r] == rho[r]).all() and np.abs(thetas[r] - rho[r]).max() > 1e-3:
+            assert not residual(r, wrong) <= bound
+
+
+@pytest.mark.parametrize("reg", [SmoothL2(2.0), L2(2.0)], ids=repr)
+def test_a_problem_that_is_given_up_leaves_its_batch_alone(reg: Any) -> None:
+    """One problem has no minimum (ν = 0, no data); the others are solved, and as if it were not there."""
+    rng, R = np.random.default_rng(4), LANES + 2
+    Q, A = rng.standard_normal((R, 3, 5, 2)), rng.standard_normal((R, 3, 5))
+    G, b = np.einsum("rnki,rnkj->rnij", Q, Q), np.einsum("rnki,rnk->rni", Q, A)
+    healthy = solved_batch(G, b, 0.0, reg)
+    assert healthy[2].all()
+    G[5], b[5] = 0.0, 1.0
+    rho, thetas, converged = solved_batch(G, b, 0.0, reg)
+    others = np.arange(R) != 5
+    assert not converged[5]
+    assert converged[others].all()
+    close(rho[others], healthy[0][others], 1e-11)
+    close(thetas[others], healthy[1][others], 1e-11)
+
+
+def test_users_who_agree_need_no_force() -> None:
+    """One user, or users with the same model and exact data: the forces vanish at the minimum."""
+    rng = np.random.default_rng(6)
+    for N in (1, 4):
+        Q = rng.standard_normal((20, N, 6, 3))
+        common = rng.standard_normal((20, 3))
+        G = np.einsum("rnki,rnkj->rnij", Q, Q)
+        b = np.einsum("rnij,rj->rni", G, common)
+        for reg in (SmoothL2(3.0), L2(3.0)):
+            rho, thetas, converged = solved_batch(G, b, 0.0, reg)
+            assert converged.all()
+            close(rho, common, 1e-12)
+            close(thetas, np.repeat(common[:, None], N, axis=1), 1e-12)
+            assert not np.allclose(rho, common * (1 + 1e-9), rtol=0, atol=1e-12)
+
+
 def test_a_batch_with_a_singular_problem_says_so() -> None:
     """ν = 0 and no data: ρ is free."""
     G, b = np.zeros((1, 2, 1, 1)), np.zeros((1, 2, 1))

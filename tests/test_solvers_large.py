@@ -306,6 +306,22 @@ def test_large_logistic_batches_from_a_guess_of_some_rows(lam, scale):
         assert not np.allclose(batch.thetas[1 - r], alone.thetas, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("reg", [SquaredL2(1.5), SmoothL2(6.0), L2(6.0)], ids=lambda reg: reg.name)
+def test_batches_do_not_depend_on_the_number_of_threads(monkeypatch, reg):
+    monkeypatch.setattr("solvers._parallel._SERIAL_FLOPS", 0.0)
+    gram, moments = statistics(np.random.default_rng(14), 50, 3, 3)
+    moments[7, 0] *= 1e5  # one that needs more work than its neighbours
+    answers = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("EQUIPOISE_NUM_THREADS", threads)
+        answers.append(minimize_least_squares_batch(gram, moments, reg, 0.05).thetas)
+    assert np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[0], answers[2])
+    # The order of the users changes the rounding, which the comparison sees.
+    other = minimize_least_squares_batch(gram[:, ::-1], moments[:, ::-1], reg, 0.05).thetas[:, ::-1]
+    assert not np.array_equal(answers[0], other)
+
+
 def test_gaussian_statistics_have_the_law_of_drawn_data():
     """Means and variances of G and b for nested sizes, each within 6 standard errors (false alarms below 1e-6)."""
     rng, theta, R, sizes = np.random.default_rng(11), np.array([1.0, -2.0]), 20_000, (1, 5)

@@ -660,7 +660,7 @@ FACTORS = {
     "quadratic_factor": parity_quadratic_factor,
     "quadratic_factor_small": parity_quadratic_factor_small,
 }
-LANES = kernels.LANES
+LANES, SMALL = kernels.LANES, kernels.SMALL
 # Batches that are full, nearly full, and just begun; a range that starts with the second batch.
 BATCHES: dict[str, Callable[[Loss], Case]] = {
     "full": lambda loss: build([4] * LANES, 3, loss),
@@ -1223,6 +1223,90 @@ def test_batches_of_least_squares_problems(reg: Any, count: int) -> None:
         assert isinstance(reg, L2) or not relative_gradient(other, rho[r], thetas[r]) <= 1e-12
 
 
+def solved_batch(G: Array, b: Array, shift: float, reg: Any) -> tuple[Array, Array, Array]:
+    R, N, d = b.shape
+    rho, thetas, converged = np.empty((R, d)), np.empty((R, N, d)), np.zeros(R, dtype=bool)
+    assert kernels.regularized_batch(G, b, shift, reg.lam, KIND[type(reg)], 1e-13, rho, thetas, converged, 0, R) == 0
+    return rho, thetas, converged
+
+
+@pytest.mark.parametrize(
+    ("reg", "N", "d"),
+    [
+        (SmoothL2(1e-6), 3, 2),
+        (SmoothL2(1e6), 3, 2),
+        (SmoothL2(2.0), LANES + 1, 1),
+        (SmoothL2(2.0), 3, SMALL + 1),
+        (L2(2.0), 5, 3),
+        (L2(0.5), 5, 3),
+        (L2(6.0), 4, 10),
+    ],
+    ids=repr,
+)
+def test_corners_of_batches_of_least_squares_problems(reg: Any, N: int, d: int) -> None:
+    """Among them users without data, users who agree, and outliers that call for the majorizer's step."""
+    rng, R = np.random.default_rng(N + d), LANES + 2
+    Q, A = rng.standard_normal((R, N, d + 2, d)), rng.standard_normal((R, N, d + 2))
+    Q[1::5, 0] = 0.0
+    A[2] = Q[2] @ np.ones(d)
+    A[3, 0] *= 1e4
+    G, b = np.einsum("rnki,rnkj->rnij", Q, Q), np.einsum("rnki,rnk->rni", Q, A)
+    rho, thetas, converged = solved_batch(G, b, 0.02, reg)
+    assert converged.all()
+
+    def residual(r: int, reg: Any) -> float:
+        """Of the gradient, where the tied users' pulls are their own gradients; relative to the forces."""
+        slopes = np.einsum("nij,nj->ni", G[r], thetas[r]) + 0.02 * thetas[r] - b[r]
+        tied = (thetas[r] == rho[r]).all(axis=1) & isinstance(reg, L2)
+        pulls = np.array(
+            [reg.gradient(rho[r], t) if not s else np.zeros(d) for t, s in zip(thetas[r], tied, strict=True)]
+        )
+        pulls[tied] = slopes[tied]
+        assert np.all(np.linalg.norm(pulls[tied], axis=1) <= reg.lam * (1 + 1e-12))
+        unit = np.linalg.norm(pulls, axis=1).sum() + 1e-3 * np.linalg.norm(b[r], axis=1).sum()
+        return float(np.hypot(np.linalg.norm(pulls.sum(axis=0)), np.linalg.norm(slopes - pulls)) / unit)
+
+    for r in range(R):
+        bound = 1e-11 * max(1.0, 1e-3 * reg.lam)  # a force λ(ρ - θ) is known to the rounding of ρ, times λ
+        assert residual(r, reg) <= bound
+        wrong = type(reg)(reg.lam * (1 + 1e-4))
+        if 1e-3 <= reg.lam <= 1e3 and not (thetas[r] == rho[r]).all() and np.abs(thetas[r] - rho[r]).max() > 1e-3:
+            assert not residual(r, wrong) <= bound
+
+
+@pytest.mark.parametrize("reg", [SmoothL2(2.0), L2(2.0)], ids=repr)
+def test_a_problem_that_is_given_up_leaves_its_batch_alone(reg: Any) -> None:
+    """One problem has no minimum (ν = 0, no data); the others are solved, and as if it were not there."""
+    rng, R = np.random.default_rng(4), LANES + 2
+    Q, A = rng.standard_normal((R, 3, 5, 2)), rng.standard_normal((R, 3, 5))
+    G, b = np.einsum("rnki,rnkj->rnij", Q, Q), np.einsum("rnki,rnk->rni", Q, A)
+    healthy = solved_batch(G, b, 0.0, reg)
+    assert healthy[2].all()
+    G[5], b[5] = 0.0, 1.0
+    rho, thetas, converged = solved_batch(G, b, 0.0, reg)
+    others = np.arange(R) != 5
+    assert not converged[5]
+    assert converged[others].all()
+    close(rho[others], healthy[0][others], 1e-11)
+    close(thetas[others], healthy[1][others], 1e-11)
+
+
+def test_users_who_agree_need_no_force() -> None:
+    """One user, or users with the same model and exact data: the forces vanish at the minimum."""
+    rng = np.random.default_rng(6)
+    for N in (1, 4):
+        Q = rng.standard_normal((20, N, 6, 3))
+        common = rng.standard_normal((20, 3))
+        G = np.einsum("rnki,rnkj->rnij", Q, Q)
+        b = np.einsum("rnij,rj->rni", G, common)
+        for reg in (SmoothL2(3.0), L2(3.0)):
+            rho, thetas, converged = solved_batch(G, b, 0.0, reg)
+            assert converged.all()
+            close(rho, common, 1e-12)
+            close(thetas, np.repeat(common[:, None], N, axis=1), 1e-12)
+            assert not np.allclose(rho, common * (1 + 1e-9), rtol=0, atol=1e-12)
+
+
 def test_a_batch_with_a_singular_problem_says_so() -> None:
     """ν = 0 and no data: ρ is free."""
     G, b = np.zeros((1, 2, 1, 1)), np.zeros((1, 2, 1))
@@ -1248,3 +1332,120 @@ def test_batches_of_logistic_problems() -> None:
         assert relative_gradient(problems[r], rho[r], thetas[r]) <= 1e-12
         other = Problem(problems[r].users, Logistic(), reg, 0.3 * (1 + 1e-9))
         assert not relative_gradient(other, rho[r], thetas[r]) <= 1e-12
+
+
+def test_the_exponential_that_vectorizes() -> None:
+    """e^-|m| within 4 units in the last place, for every binary exponent, and 1e-308 where it would be smaller."""
+    rng = np.random.default_rng(12)
+    m = np.concatenate(
+        [rng.uniform(-708, 708, 200), 2.0 ** rng.uniform(-60, 9, 120), [0.0, -0.0, 708.0, 0.5 * np.log(2.0)]]
+    )
+    out, whole = np.empty(m.size), np.empty(m.size)
+    kernels._exp_negative(m, whole, out)
+
+    def error(twin: Callable[[Any], Any]) -> float:
+        exact = [twin(-mp.mpf(abs(float(x)))) for x in m]
+        return max(abs(float((mp.mpf(float(y)) - e) / e)) for y, e in zip(out, exact, strict=True))
+
+    assert error(mp.exp) <= 4 * 2.0**-53
+    # A Taylor polynomial cut short, and a base that is off in the last digits, are refused.
+    assert not error(lambda x: mp.exp(x * (1 + mp.mpf(2) ** -51))) <= 4 * 2.0**-53
+    assert not error(lambda x: mp.exp(x) * (1 + mp.mpf(2) ** -50)) <= 4 * 2.0**-53
+    beyond = np.array([1e3, np.inf, -np.inf, -1e300])
+    kernels._exp_negative(beyond, np.empty(4), out[:4])
+    assert np.all((out[:4] > 0.0) & (out[:4] < 1e-307))
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize(("rows", "d"), [(0, 2), (1, 1), (63, 3), (64, 2), (65, 10), (1000, 2), (130, SMALL + 1)])
+def test_logistic_sums_over_interleaved_rows(rows: int, d: int, step: int) -> None:
+    rng = np.random.default_rng(rows)
+    Q, labels, theta = rng.standard_normal((rows + 2, d)), rng.choice([-1.0, 1.0], rows + 2), rng.standard_normal(d)
+    X = np.full((rows // kernels._ROWS + 1, d, kernels._ROWS), np.nan)
+    count = kernels._interleave(Q, labels, 1, rows + 1, step, X)
+    used = np.arange(1, rows + 1, step)
+    assert count == -(-used.size // kernels._ROWS)
+    weights, sums, scratch = np.empty((count, 64)), np.empty((d, LANES)), np.empty((6, kernels._ROWS))
+    gradient, H = np.empty(d), np.zeros((d, d))
+    value = kernels._logistic_sums(X[:count], used.size, theta, weights, sums, tuple(scratch), gradient)
+    kernels._interleaved_gram(X[:count], weights, np.empty((d, d, LANES)), scratch[0], H)
+    size = kernels._size_at_zero(X[:count], np.array([0, count]), np.array([3.0]), sums)
+    loss = Logistic()
+
+    def agrees(used: Array, theta: Array) -> bool:
+        data = UserDataset(Q[used], labels[used])
+        slack = 8 * EPS * (used.size + d) * (1 + np.abs(Q[used]).sum(axis=1).max(initial=0.0)) ** 2
+        hessian = local_hessian(theta, data.Q, data.A, loss, 0.0) if used.size else np.zeros((d, d))
+        slope = local_gradient(theta, data.Q, data.A, loss, 0.0) if used.size else np.zeros(d)
+        return bool(
+            abs(value - local_loss(theta, data.Q, data.A, loss, 0.0)) <= slack
+            and np.all(np.abs(gradient - slope) <= slack)
+            and np.all(np.abs(np.tril(H - hessian)) <= slack)
+            and abs(size - 1.5 * np.linalg.norm(labels[used] @ Q[used])) <= 3 * slack
+        )
+
+    assert agrees(used, theta)
+    if rows > 0:
+        assert not agrees(used[:-1], theta)  # the last row is left out
+        assert not agrees(np.append(used, 0), theta)  # a row of another user
+        assert not agrees(used, theta * (1 + 1e-9) + 1e-9)
+
+
+def test_a_loss_near_zero_keeps_its_digits() -> None:
+    """All margins large: ln(1 + e^-m) is e^-m, far below the rounding of 1."""
+    X = np.ones((1, 1, kernels._ROWS))
+    gradient, scratch = np.empty(1), np.empty((6, kernels._ROWS))
+    value = kernels._logistic_sums(
+        X, 3, np.array([50.0]), np.empty((1, 64)), np.empty((1, LANES)), tuple(scratch), gradient
+    )
+    assert abs(value / (3 * np.exp(-50.0)) - 1.0) <= 1e-14
+    assert not abs(3 * (np.log(1.0 + np.exp(-50.0))) / (3 * np.exp(-50.0)) - 1.0) <= 1e-14  # the naive sum is refused
+
+
+@pytest.mark.parametrize(
+    ("N", "d", "rows", "nu", "lam"),
+    [
+        (1, 1, 5, 0.1, 1.0),  # one user, one parameter
+        (2, 3, 0, 0.1, 1.0),  # a user without data
+        (LANES + 2, 2, 4, 0.1, 1.0),  # more users than lanes
+        (2, SMALL + 2, 40, 0.1, 1.0),  # LAPACK takes over
+        (2, 2, 300, 0.1, 1.0),  # thinned for the first guess
+        (3, 2, 9, 1e-9, 1e-3),  # nearly separable: tiny gradients, many steps
+        (3, 2, 9, 0.1, 1e-9),
+        (3, 2, 9, 1e3, 1e-3),
+    ],
+)
+def test_corners_of_batches_of_logistic_problems(N: int, d: int, rows: int, nu: float, lam: float) -> None:
+    rng = np.random.default_rng(N + d)
+    Q, labels = rng.standard_normal((rows + 20, d)), rng.choice([-1.0, 1.0], rows + 20)
+    start, stop = np.zeros((1, N), dtype=np.int64), np.full((1, N), rows, dtype=np.int64)
+    stop[0, -1] = rows + 20
+    rho, thetas, converged = np.empty((1, d)), np.empty((1, N, d)), np.zeros(1, dtype=bool)
+    kernels.logistic_batch(Q, labels, start, stop, nu, lam, 1e-13, rho, thetas, converged, 0, 1)
+    assert converged[0]
+    users = [UserDataset(Q[a:z], labels[a:z]) for a, z in zip(start[0], stop[0], strict=True)]
+    assert relative_gradient(Problem(users, Logistic(), SquaredL2(lam), nu), rho[0], thetas[0]) <= 2e-13
+    other = UserDataset(Q[1 : rows + 20], labels[1 : rows + 20])
+    wrong = Problem([*users[:-1], other], Logistic(), SquaredL2(lam), nu)
+    assert not relative_gradient(wrong, rho[0], thetas[0]) <= 2e-13
+
+
+def test_strong_springs_are_solved_up_to_the_rounding_of_the_models() -> None:
+    """λ = 1e10: the gradient cannot become small, its sum over all models can, and the models are one."""
+    rng = np.random.default_rng(3)
+    Q, labels = rng.standard_normal((30, 2)), rng.choice([-1.0, 1.0], 30)
+    start, stop = np.array([[0, 10, 20]]), np.array([[10, 20, 30]])
+    rho, thetas, converged = np.empty((1, 2)), np.empty((1, 3, 2)), np.zeros(1, dtype=bool)
+    kernels.logistic_batch(Q, labels, start, stop, 0.1, 1e10, 1e-13, rho, thetas, converged, 0, 1)
+    assert converged[0]
+    assert np.abs(thetas[0] - rho[0]).max() <= 1e-8
+
+    def joint_gradient(nu: float) -> float:
+        parts = [
+            local_gradient(t, Q[a:z], labels[a:z], Logistic(), nu)
+            for t, a, z in zip(thetas[0], start[0], stop[0], strict=True)
+        ]
+        return float(np.linalg.norm(np.sum(parts, axis=0)))
+
+    assert joint_gradient(0.1) <= 1e-12
+    assert not joint_gradient(0.1 * (1 + 1e-9)) <= 1e-12

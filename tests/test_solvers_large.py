@@ -338,6 +338,61 @@ def test_logistic_batch_agrees_with_separate_minimizations():
         assert not np.allclose(batch.thetas[(r + 1) % 3], alone.thetas, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("lam", "scale"), [(0.7, 1.0), (1e6, 1.0), (1e-6, 1.0), (0.7, 30.0)])
+def test_large_logistic_batches_from_a_guess_of_some_rows(lam, scale):
+    """Sorted labels and a period of the thinning in the data: the guess is bad, the answer is not."""
+    rng = np.random.default_rng(13)
+    Q = scale * rng.standard_normal((1100, 3))
+    Q[::4] *= 0.01
+    labels = np.sort(np.where(rng.random(1100) < 0.5, 1.0, -1.0))
+    start, stop = np.array([[0, 300, 1097], [400, 0, 7]]), np.array([[300, 1100, 1100], [700, 1100, 7]])
+    batch = minimize_logistic_batch(Q, labels, start, stop, SquaredL2(lam), 0.05)
+    for r in range(2):
+        users = [UserDataset(Q[a:b], labels[a:b]) for a, b in zip(start[r], stop[r], strict=True)]
+        alone = minimize(Problem(users, Logistic(), SquaredL2(lam), 0.05))
+        assert np.allclose(batch.thetas[r], alone.thetas, rtol=0, atol=1e-10)
+        assert np.allclose(batch.rho[r], alone.rho, rtol=0, atol=1e-10)
+        assert not np.allclose(batch.thetas[1 - r], alone.thetas, rtol=0, atol=1e-10)
+
+
+def test_batches_with_a_median_at_one_of_the_models(monkeypatch):
+    """Plain ℓ2 where ρ* is one of the preferred models, which Newton steps jump over: the general solver finds it."""
+    rng, centers = np.random.default_rng(15), np.array([[0.0, 0.0], [1.0, 0.0], [-0.6, 0.8], [-0.5, -0.9]])
+    G = np.broadcast_to(np.eye(2), (40, 4, 2, 2)).copy()
+    b = centers + 0.3 * rng.standard_normal((40, 4, 2))
+    reg, alone = L2(0.01), []
+    batch = minimize_least_squares_batch(G, b, reg)
+    for rho, thetas, answers in zip(batch.rho, batch.thetas, b, strict=True):
+        tied = (thetas == rho).all(axis=1)
+        pulls = np.where(tied[:, None], thetas - answers, 0.0)
+        pulls[~tied] = reg.gradient(rho, thetas[~tied])
+        assert np.linalg.norm(pulls, axis=1).max() <= reg.lam * (1 + 1e-12)
+        assert np.linalg.norm(pulls.sum(axis=0)) <= 1e-10 * reg.lam
+        assert np.abs(thetas - answers - pulls).max() <= 1e-14
+        assert not np.linalg.norm((pulls * [[1.0], [1.0], [1.0], [1 + 1e-6]]).sum(axis=0)) <= 1e-10 * reg.lam
+        alone.append(tied.any())
+    assert 10 <= np.sum(alone) < 40
+    monkeypatch.setattr("solvers.batch._solve_alone", lambda *_: False)
+    with pytest.raises(SolverError, match="not solved"):
+        minimize_least_squares_batch(G, b, reg)
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(1.5), SmoothL2(6.0), L2(6.0)], ids=lambda reg: reg.name)
+def test_batches_do_not_depend_on_the_number_of_threads(monkeypatch, reg):
+    monkeypatch.setattr("solvers._parallel._SERIAL_FLOPS", 0.0)
+    gram, moments = statistics(np.random.default_rng(14), 50, 3, 3)
+    moments[7, 0] *= 1e5  # one that needs more work than its neighbours
+    answers = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("EQUIPOISE_NUM_THREADS", threads)
+        answers.append(minimize_least_squares_batch(gram, moments, reg, 0.05).thetas)
+    assert np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[0], answers[2])
+    # The order of the users changes the rounding, which the comparison sees.
+    other = minimize_least_squares_batch(gram[:, ::-1], moments[:, ::-1], reg, 0.05).thetas[:, ::-1]
+    assert not np.array_equal(answers[0], other)
+
+
 def test_gaussian_statistics_have_the_law_of_drawn_data():
     """Means and variances of G and b for nested sizes, each within 6 standard errors (false alarms below 1e-6)."""
     rng, theta, R, sizes = np.random.default_rng(11), np.array([1.0, -2.0]), 20_000, (1, 5)
@@ -367,6 +422,11 @@ def test_batches_refuse_bad_input():
         minimize_least_squares_batch(gram, moments, SquaredL2(1.0), -0.1)
     with pytest.raises(SolverError, match="singular"):
         minimize_least_squares_batch(np.zeros((1, 2, 1, 1)), moments, SquaredL2(1.0), 0.0)
+    flat = np.broadcast_to(np.diag([1.0, 0.0]), (1, 2, 2, 2))  # all models can move together along the second axis
+    for reg in (SmoothL2(1.0), L2(1.0)):
+        with pytest.raises(SolverError, match="not solved"):
+            minimize_least_squares_batch(flat, np.array([[[1.0, 0.0], [3.0, 0.0]]]), reg, 0.0)
+        assert minimize_least_squares_batch(flat, np.array([[[1.0, 0.0], [3.0, 0.0]]]), reg, 1e-3).rho.shape == (1, 2)
     with pytest.raises(ShapeError, match="labels"):
         minimize_logistic_batch(np.ones((2, 1)), [1.0, 0.0], [[0]], [[2]], SquaredL2(1.0), 0.1)
     with pytest.raises(ShapeError, match="start"):

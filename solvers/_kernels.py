@@ -308,14 +308,14 @@ def multinomial_hessian(Q, start, stop, p, mass, H, first, last):
 # Range n of rows belongs to the user ``owner[n]``, whose model it uses; a user may be cut into several ranges, for
 # threads, and the caller adds what they return.
 
-_ROWS = 8
+_GROUP = 8
 _TINY_PROBABILITY = 1e-25  # less is stored as 0: products in single precision would be subnormal, and slow
 
 if _JIT:
 
     def _load_rows(X, a, b, x):
         """x[r] = X[a + r], and 0 from row b on."""
-        for r in range(_ROWS):
+        for r in range(_GROUP):
             row = x[r]
             if a + r < b:
                 source = X[a + r]
@@ -325,7 +325,7 @@ if _JIT:
                 row[:] = 0.0
 
     def _rows_times(x, V, T):
-        """T = x Vᵀ; x has _ROWS rows, whose sums run side by side."""
+        """T = x Vᵀ; x has _GROUP rows, whose sums run side by side."""
         x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
         for k in range(V.shape[0]):
             v = V[k]
@@ -343,7 +343,7 @@ if _JIT:
             T[4, k], T[5, k], T[6, k], T[7, k] = t4, t5, t6, t7
 
     def _add_rows(x, C, G):
-        """G += Cᵀ x; x and C have _ROWS rows."""
+        """G += Cᵀ x; x and C have _GROUP rows."""
         x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
         for k in range(G.shape[0]):
             c0, c1, c2, c3 = C[0, k], C[1, k], C[2, k], C[3, k]
@@ -358,7 +358,7 @@ else:
 
     def _load_rows(X, a, b, x):
         """x[r] = X[a + r], and 0 from row b on."""
-        x[: b - a] = X[a : min(a + _ROWS, b)]
+        x[: b - a] = X[a : min(a + _GROUP, b)]
         x[b - a :] = 0.0
 
     def _rows_times(x, V, T):
@@ -377,16 +377,16 @@ def softmax_terms(X, unit, labels, start, stop, owner, models, probabilities, va
     """
     d = X.shape[1]
     K = labels.shape[1]
-    x = np.empty((_ROWS, d))
-    m = np.empty((_ROWS, K))
+    x = np.empty((_GROUP, d))
+    m = np.empty((_GROUP, K))
     for n in range(first, last):
         scaled = models[owner[n]] * unit
         gradients[n] = 0.0
         total = 0.0
-        for a in range(start[n], stop[n], _ROWS):
+        for a in range(start[n], stop[n], _GROUP):
             _load_rows(X, a, stop[n], x)
             _rows_times(x, scaled, m)
-            for i in range(min(_ROWS, stop[n] - a)):
+            for i in range(min(_GROUP, stop[n] - a)):
                 top = m[i, 0]
                 mass = labels[a + i, 0]
                 for k in range(1, K):
@@ -417,14 +417,14 @@ def softmax_hessian_times(X, unit, mass, probabilities, start, stop, owner, dire
     """
     d = X.shape[1]
     K = probabilities.shape[1]
-    x = np.empty((_ROWS, d), dtype=np.float32)
-    T = np.empty((_ROWS, K), dtype=np.float32)
+    x = np.empty((_GROUP, d), dtype=np.float32)
+    T = np.empty((_GROUP, K), dtype=np.float32)
     for n in range(first, last):
         total = np.zeros((K, d), dtype=np.float32)
-        for a in range(start[n], stop[n], _ROWS):
+        for a in range(start[n], stop[n], _GROUP):
             _load_rows(X, a, stop[n], x)
             _rows_times(x, directions[owner[n]], T)
-            for i in range(min(_ROWS, stop[n] - a)):
+            for i in range(min(_GROUP, stop[n] - a)):
                 # Relative to the likeliest class every term carries a factor p(1 - p), so that the curvature of rows
                 # that are all but decided, which is most of them, is not lost in rounding.
                 likeliest = 0

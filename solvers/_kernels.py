@@ -1668,10 +1668,10 @@ _FACTORS = 15
 
 
 def _exp_negative(m, whole, out):
-    """out = e^(-min(|m|, 708)), rounded to within 4 units in the last place, in a form that vectorizes.
+    """out = e^(-min(|m|, 708)) with a relative error below 3·2^-53, in a form that vectorizes.
 
-    |m| = -k ln 2 - r with |r| <= ln 2 / 2.  The Taylor polynomial of degree 13 leaves out less than r^14/14! < 5e-18;
-    ``whole`` (float64) receives 2^k, whose exponent is put together as an integer.
+    |m| = -k ln 2 - r with |r| <= ln 2 / 2.  The Taylor polynomial of degree 13 leaves out r^14/14! < 5e-18, and
+    Horner's scheme rounds; ``whole`` (float64) receives 2^k, whose exponent is put together as an integer.
     """
     bits = whole.view(np.int64)
     for v in range(m.size):
@@ -1931,13 +1931,6 @@ def _logistic_newton(X, heads, filled, repeats, nu, lam, tolerance, rho, thetas)
             length *= 0.5
         if not accepted:
             return False
-        if again > 0 and not (gradients * gradients).sum() + (outer * outer).sum() <= size * size:
-            # The factors are too old for another step: go back.
-            value = _logistic_arrowhead(
-                X, heads, filled, repeats, nu, lam, rho, thetas, weights, sums, scratch, gradients, outer, joint
-            )
-            length = 0.0
-            continue
         rho[:] = new_rho
         thetas[:] = new_thetas
         value = total

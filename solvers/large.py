@@ -208,7 +208,7 @@ def pieces(start: np.ndarray, stop: np.ndarray, threads: int) -> tuple[np.ndarra
 class _Preconditioner:
     """Per class: (M_k + (2ν + 2λ)I)⁻¹ for deviations from the mean model, (M_k + (2ν + 2λM/(N+M))I)⁻¹ for the mean."""
 
-    def __init__(self, loss: _Loss, probabilities: np.ndarray) -> None:
+    def __init__(self, loss: _Loss, probabilities: np.ndarray, sample: int) -> None:
         n, K, d = loss.shape
         self.shifts = (
             2.0 * (loss.nu + loss.lam),
@@ -222,7 +222,7 @@ class _Preconditioner:
         scores = _scores(X, weights, diagonals + self.shifts[1] / scale)
 
         def task(k: int) -> None:
-            M = _pooled_hessian(X, weights[k], scores[k], diagonals[k]) * scale
+            M = _pooled_hessian(X, weights[k], scores[k], diagonals[k], sample) * scale
             self.deviation[k] = _inverse(M, self.shifts[0])
             self.mean[k] = _inverse(M, self.shifts[1])
 
@@ -246,12 +246,12 @@ class _Preconditioner:
         return out - out.mean(axis=1, keepdims=True) + flat
 
 
-_SAMPLE = 8192  # rows of a class in the pooled Hessian
+_SAMPLES = (4096, 16384)  # rows of a class in the pooled Hessian: at first, and where CG takes long
 
 
-def _pooled_hessian(X: np.ndarray, weight: np.ndarray, score: np.ndarray, diagonal: np.ndarray) -> Array:
+def _pooled_hessian(X: np.ndarray, weight: np.ndarray, score: np.ndarray, diagonal: np.ndarray, size: int) -> Array:
     """Σ_i w_i X_i X_iᵀ (lower triangle) from a sample of the rows, scaled to the exact diagonal."""
-    rows, scale = systematic_sample(weight, score, _SAMPLE)
+    rows, scale = systematic_sample(weight, score, size)
     total = np.zeros((X.shape[1], X.shape[1]), dtype=np.float32, order="F")
     for a in range(0, len(rows), 2048):
         block = X[rows[a : a + 2048]].astype(np.float32) * scale[a : a + 2048, None]
@@ -366,7 +366,7 @@ class _Descent:
         self.loss = loss
         _, gradient, self._flat = loss.evaluate(np.zeros(loss.shape))
         self.scale = max(float(np.linalg.norm(gradient)), 1e-300)
-        self.iterations = 0
+        self.iterations, self.sample = 0, _SAMPLES[0]
 
     def follow(self, theta: Array) -> Array:
         """Follow the minimum as ν falls to its value, a few steps for each ν.
@@ -389,7 +389,7 @@ class _Descent:
         size, forcing, last_length, age, idle = float(np.linalg.norm(gradient)) / self.scale, 0.25, 1.0, 0, 0
         if size <= tolerance:
             return theta
-        preconditioner = _Preconditioner(loss, probabilities)
+        preconditioner = _Preconditioner(loss, probabilities, self.sample)
         while self.iterations < _MAX_ITERATIONS and size > tolerance and idle < 3:
             self.iterations += 1
             step, n_cg = _conjugate_gradients(loss, probabilities, gradient, preconditioner, forcing)
@@ -402,8 +402,10 @@ class _Descent:
                 forcing = min(0.25, 0.3 * size / previous)
             idle = idle + 1 if 0.7 * previous < size < 1e-8 else 0
             age += 1
+            if n_cg > 40:
+                self.sample = min(2 * self.sample, _SAMPLES[1])
             if n_cg > 12 and age >= 3 and size > max(tolerance, 1e-12):
-                preconditioner, age = _Preconditioner(loss, probabilities), 0
+                preconditioner, age = _Preconditioner(loss, probabilities, self.sample), 0
         return theta
 
 

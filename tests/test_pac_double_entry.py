@@ -1035,3 +1035,299 @@ def test_pac_a_refutation_whose_offset_violates_nothing_is_not_confirmed() -> No
 def test_pac_a_batch_has_one_cell_at_least() -> None:
     many = SimpleNamespace(p=np.zeros(1), Q=np.zeros((2_000_001, 1)), n_data=2_000_001)
     assert _CellBounds(many).batch == 1  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------- boundaries, sums, small valleys
+
+
+def bare_model(
+    Q: Any, m: Any, p: Any, *, radius: float = 0.0, nu: float = 0.0, slope: float = 0.0, error_p: float = 0.0
+) -> Model:
+    """A model with margins and a gradient of its own, known without error."""
+    Q, m, p = (np.array(x, dtype=float) for x in (Q, m, p))
+    return Model(Q, m, np.linalg.norm(Q, axis=1), np.zeros(len(Q)), p, error_p, nu, slope, bounds(radius))
+
+
+@pytest.mark.parametrize(("Q", "theta"), [([[1.2e154], [1.2e154]], 1e-154), ([[1.2e154]], 6e153)])
+def test_pac_data_of_which_only_a_sum_overflows_are_not_decided(Q: Any, theta: float) -> None:
+    # Each square of a length is finite: the sum of two is not, nor is that of one and of the margin, 7e307.
+    event = PacEvent.checked(UserDataset(Q, np.ones(len(Q))), [theta], Logistic(), 0.0, 0.01, 2.0, 0.5)
+    model = Model.of(event)
+    assert np.all(np.isfinite(model.lengths**2))
+    assert np.all(np.isfinite(model.m))
+    assert pac_logistic.decide(event, max_cells=5).reason == "the data overflow"
+
+
+def test_pac_with_A_zero_a_small_gradient_is_enough() -> None:
+    # p = 0 <= b = 0, exactly; W has a null space, so that its computed minimum is below 0 = Aℐ - b.
+    data = UserDataset([[1.0, 0.3], [1.0, 0.3]], [1.0, -1.0])
+    verdict = gradient_pac(data, [0.0, 0.0], loss=Logistic(), nu=0.0, A=0.0, B=0.0, alpha=0.5)
+    assert verdict.certificate.sphere_minimum.low < 0.0
+    assert (verdict.holds, verdict.certificate.kind) == (True, "convex minorant")
+
+
+def test_pac_the_largest_A_of_the_minorant_is_proved_by_it() -> None:
+    # With p = b = 0 the criterion is low >= Aℐ, and low does not depend on A: at equality it is met.
+    data = UserDataset([[1.0], [1.0]], [1.0, -1.0])
+    options: dict[str, Any] = {"loss": Logistic(), "nu": 0.0, "B": 0.0, "alpha": 0.5, "max_cells": 0}
+    low = gradient_pac(data, [0.0], A=0.1, **options).certificate.sphere_minimum.low
+    at = gradient_pac(data, [0.0], A=low / 2.0, **options)
+    assert at.certificate.threshold.high == at.certificate.sphere_minimum.low == low
+    assert at.holds is True
+    assert gradient_pac(data, [0.0], A=math.nextafter(low / 2.0, 1.0), **options).holds is None
+
+
+@pytest.mark.parametrize("where", ["local search", "branch and bound"])
+def test_pac_an_inequality_that_may_be_an_equality_is_not_violated(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = event_of(n=12, d=2, seed=4, nu=0.0)
+    data = UserDataset(event.Q, event.labels)
+    options: dict[str, Any] = {"loss": Logistic(), "nu": 0.0, "B": 1.0, "alpha": 0.75}
+    A = 1.01 * largest_A(data, event.theta, **options, gap=1e-3).high
+    slacks = {"high": -1e-9}
+    monkeypatch.setattr(pac_logistic, "_slack", lambda model, z: Bounds(-1.0, slacks["high"]))
+    if where == "branch and bound":
+        # The search sees the second point only, so that the first is what the cells improve upon.
+        honest = gradient_pac(data, event.theta, A=A, **options).offset
+        calls: list[Array] = []
+
+        def search(model: Model, start: Array) -> Array:
+            calls.append(start)
+            slacks["high"] = 1.0 if len(calls) == 1 else high
+            return -np.array(honest) if len(calls) == 1 else start
+
+        monkeypatch.setattr(pac_logistic, "_local_search", search)
+    for high, holds in [(-1e-9, False), (0.0, None)]:
+        if where == "branch and bound":
+            calls.clear()
+        slacks["high"] = high
+        assert gradient_pac(data, event.theta, A=A, **options, max_cells=40).holds is holds
+        assert where == "local search" or len(calls) > 1
+
+
+@pytest.mark.parametrize(("slopes", "margins"), [([16.0], [10.0]), ([38.0, 40.0], [34.0, 16.0])])
+def test_pac_the_search_tries_four_radii(slopes: list[float], margins: list[float]) -> None:
+    # ‖p‖ = b leaves offsets z = -t, for which the ratio is Σ q·(σ(m) - σ(m - qt))/t.
+    model = bare_model(np.array(slopes)[:, None], margins, [100.0], radius=100.0)
+
+    def ratio(t: float) -> float:
+        return math.fsum(q * (sigma(m) - sigma(m - q * t)) / t for q, m in zip(slopes, margins, strict=True))
+
+    radii = (1.0, 0.6, 0.3, 0.1)
+    least = [ratio(t) for t in radii]
+    # Each radius is better than the one before, and a little less than 1 (or than 0.6) is worse.
+    assert least == sorted(least, reverse=True)
+    k = len(slopes) - 1
+    assert all(ratio(factor * radii[k]) > least[k] for factor in (0.97, 0.9, 0.8))
+    z = pac_logistic._local_search(model, np.array([-1.0]))
+    assert pac_logistic._ratio(model, z) <= least[-1] * (1.0 + 1e-9)
+
+
+def test_pac_the_search_does_not_shrink_an_offset_for_nothing() -> None:
+    # The ratio is 2ν everywhere: no shorter offset is better, and the violation of a long one is seen best.
+    model = bare_model([[0.0]], [0.0], [0.0], nu=0.25)
+    assert [pac_logistic._ratio(model, np.array([t])) for t in (1.0, 0.97, 0.5, 1e-3)] == [0.5] * 4
+    assert np.abs(pac_logistic._local_search(model, np.array([1.0]))).tolist() == [1.0]
+
+
+def test_pac_a_step_that_gains_nothing_leaves_the_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The step to the opposite point raises the value, and so do those part of the way: none is made.
+    model = bare_model([[1.0, 0.0], [0.0, 1.0]], [0.3, -0.2], [1.0, 0.0])
+    z = np.array([-0.5, 0.0])
+    opposite = pac_logistic.minimize_on_sphere(np.eye(2), np.array([-1.0, 0.0]))
+    monkeypatch.setattr(pac_logistic, "minimize_on_sphere", lambda H, g: _at(opposite, np.array([1.0, 0.0])))
+    assert model.value(-z) > model.value(z)
+    assert np.array_equal(pac_logistic._descend(model, z), z)
+    monkeypatch.setattr(pac_logistic, "minimize_on_sphere", lambda H, g: _at(opposite, np.array([0.0, 1.0])))
+    assert np.array_equal(pac_logistic._descend(model, z), z)
+
+
+@pytest.mark.parametrize(("angle", "steps"), [(1e-6, 3), (1e-7, 2)])
+def test_pac_descent_ends_where_a_step_gains_rounding_only(
+    angle: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The value -10^6·cos(angle) exceeds the least one by 10^6·angle²/2, here 5·10^-13 or 5·10^-15 of its size.
+    model = bare_model([[0.0, 0.0]], [0.0], [-1e6, 0.0])
+    angles = [2.0 * angle, angle, 0.0]
+    made: list[float] = []
+
+    def step(H: Array, g: Array) -> Any:
+        made.append(angles[len(made)])
+        return SimpleNamespace(point=np.array([math.cos(made[-1]), math.sin(made[-1])]))
+
+    monkeypatch.setattr(pac_logistic, "minimize_on_sphere", step)
+    z = pac_logistic._descend(model, np.array([0.0, 1.0]), max_steps=3)
+    assert (len(made), float(z[1])) == (steps, math.sin(angles[steps - 1]))
+
+
+def test_pac_the_least_radius_that_is_proved_is_two_to_the_minus_15() -> None:
+    # Without data F(z) = pᵀz + b‖z‖ - slope·‖z‖² >= 0 for ‖z‖ <= (b - ‖p‖)/slope.
+    for gap, proved in [(1.5 * 2.0**-15, 2.0**-15), (0.5 * 2.0**-15, 0.0), (1.5 * 2.0**-14, 2.0**-14)]:
+        model = bare_model([[0.0, 0.0]], [0.0], [0.6, -0.8], radius=1.0 + gap, slope=1.0)
+        assert pac_logistic._proved_radius(model) == proved
+
+
+def test_pac_the_proved_radius_allows_for_the_rounding_of_the_slope(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pac_logistic, "gamma", lambda n: COARSE * n)
+    nu, slope, tau = 3.0, 20.0, 0.5
+    # pᵀu + 2ντ - 8·unit·ν >= τ·slope·(1 + 4·unit) - b at the least pᵀu = -1: this b is just enough, or just not.
+    needed = tau * slope * (1.0 + 4.0 * COARSE) - (2.0 * nu * tau - 1.0) + 8.0 * COARSE * nu
+    for b, proved in [(needed + 0.2 * COARSE, tau), (needed - 0.2 * COARSE, tau / 2.0)]:
+        model = bare_model([[0.0, 0.0]], [0.0], [0.6, -0.8], radius=b, slope=slope, nu=nu)
+        assert pac_logistic._proved_radius(model) == proved
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_pac_the_better_of_a_cell_s_centre_and_what_search_makes_of_it_is_kept(
+    helps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = event_of(n=12, d=2, seed=4, nu=0.0)
+    data = UserDataset(event.Q, event.labels)
+    options: dict[str, Any] = {"loss": Logistic(), "nu": 0.0, "B": 1.0, "alpha": 0.75}
+    truth = largest_A(data, event.theta, **options, gap=1e-4)
+    model = Model.of(PacEvent.checked(data, event.theta, Logistic(), 0.0, 0.1, 1.0, 0.75))
+    real = pac_logistic._local_search
+    starts: list[Array] = []
+
+    def search(model: Model, start: Array) -> Array:
+        starts.append(start)
+        found = real(model, start)
+        if len(starts) == 1 or not helps:
+            # The first search fails, and others if they are not to help.
+            return -found
+        return found
+
+    monkeypatch.setattr(pac_logistic, "_local_search", search)
+    verdict = gradient_pac(data, event.theta, A=0.99 * truth.low, **options, max_cells=200)
+    assert len(starts) > 1
+    sought = [real(model, start) for start in starts[1:]] if helps else starts[1:]
+    best = min(pac_logistic._sphere_high(model, z) for z in sought)
+    assert verdict.certificate.sphere_minimum.high <= best + 1e-9
+
+
+def test_pac_rounding_of_second_derivatives_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Cells so small that δ'' hardly varies in them: K is δ'' less 10^-14·(2 + |x|).
+    seen: list[Array] = []
+
+    def watch(K: Array, g: Array, R: Array) -> Array:
+        seen.append(K)
+        return np.zeros(len(K))
+
+    monkeypatch.setattr(pac_logistic, "_ball_minimum", watch)
+    # δ''(m, x) = 2σ'(m + x) + xσ''(m + x): 1/2 at m = x = 0; with x = 10^10 nothing but the rounding is left.
+    for q, c, exact, x in [(1.0, 0.0, 0.5, 0.0), (1e10, 1.0, 0.0, 1e10)]:
+        model = bare_model([[q]], [0.0], [0.0])
+        _CellBounds(model)(np.array([[c]]), np.array([[1e-40]]))
+        lost = Fraction(exact) - Fraction(float(seen[-1][0, 0, 0])) / Fraction(q) ** 2
+        assert float(lost) == approx(1e-14 * (2.0 + x), rel=0.02)
+
+
+def test_pac_minima_in_a_ball_are_bounded_sharply_where_the_matrix_is_singular() -> None:
+    def bound(K: Any, g: Any, R: float) -> float:
+        with np.errstate(over="ignore"):
+            return float(_ball_minimum(np.array([K], dtype=float), np.array([g], dtype=float), np.array([R]))[0])
+
+    # -y_1²/2 + y_2 over ‖y‖ <= R, with y_2 = -r: -(R² - r²)/2 - r is least at r = 1, if R >= 1.
+    least = -(2.0**2 - 1.0) / 2.0 - 1.0
+    assert least * (1.0 + 1e-9) <= bound([[-1.0, 0.0], [0.0, 0.0]], [0.0, 1.0], 2.0) <= least * (1.0 - 1e-12)
+    # Linear: -R‖g‖.
+    assert bound([[0.0, 0.0], [0.0, 0.0]], [3.0, 4.0], 2.0) == approx(-10.0, rel=1e-6)
+    # The hard case, g = 0: -R²/2, and the multiplier exceeds what is needed by one part in 10^12.
+    found = bound([[-1.0, 0.0], [0.0, 0.5]], [0.0, 0.0], 2.0)
+    assert -2.0 * (1.0 + 1.1e-12) <= found <= -2.0
+
+
+# ------------------------------------------------------------------------------- least squares: what is decided where
+
+
+def test_pac_the_quadratic_model_sums_blocks_of_1024_rows() -> None:
+    # 2048 rows of the docstring's sum: 1024 additions in each block, 2 blocks, and 8 for the products.
+    data = UserDataset(np.ones((2048, 1)), np.zeros(2048))
+    _, _, error_H, _ = float_model(PacEvent.checked(data, [0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5))
+    assert error_H == approx(1.01 * (1024 + 2 + 8) * U * 2048.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("gap", [0.2, 0.72])
+def test_pac_largest_A_between_bounds_at_round_fractions(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    high = 3.0 if gap == 0.2 else 4.0
+
+    def undecided(data: Any, theta: Any, *, A: float, **rest: Any) -> Any:
+        asked.append(A)
+        return SimpleNamespace(holds=None, best_A_bounds=Bounds(1.0, high))
+
+    monkeypatch.setattr(pac, "gradient_pac", undecided)
+    largest_A(UserDataset.empty(1), [0.0], loss=Logistic(), nu=0.0, B=1.0, alpha=0.5, gap=gap)
+    if gap == 0.2:
+        # From nine tenths on it is a fraction of the upper bound, below of what is between the bounds.
+        assert asked[1] == 0.9 * 3.0
+    else:
+        # 0.64 is halved while it exceeds 1/100: 0.01 itself is not asked.
+        assert asked == approx([0.0, *(1.0 + 3.0 * 0.64 / 2**k for k in range(6))], rel=1e-14)
+
+
+def test_pac_largest_A_goes_on_at_the_upper_end_while_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Undecided every time, but the upper bound falls by half a gap: the next A is as close to the new one.
+    asked: list[float] = []
+    high = 8.0
+
+    def undecided(data: Any, theta: Any, *, A: float, **rest: Any) -> Any:
+        nonlocal high
+        asked.append(A)
+        if len(asked) in (2, 3):
+            high *= 1.0 - 0.5 * 0.01
+        return SimpleNamespace(holds=None, best_A_bounds=Bounds(1.0, high))
+
+    monkeypatch.setattr(pac, "gradient_pac", undecided)
+    largest_A(UserDataset.empty(1), [0.0], loss=Logistic(), nu=0.0, B=1.0, alpha=0.5, gap=0.01)
+    assert asked[1:4] == approx([0.995 * 8.0 * 0.995**k for k in range(3)], rel=1e-14)
+
+
+def test_pac_what_floating_point_decides_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(event: Any) -> Any:
+        raise RuntimeError("exact arithmetic was not needed")
+
+    monkeypatch.setattr(ExactModel, "of", forbidden)
+    data = UserDataset([[1.0, 0.5], [0.2, 1.0], [0.3, -0.4]], [0.1, -0.2, 0.3])
+    for A, B, holds in [(0.1, 5.0, True), (9.0, 5.0, False), (0.1, 0.01, False)]:
+        found = gradient_pac(data, [0.0, 0.0], loss=LeastSquares(), nu=0.0, A=A, B=B, alpha=0.0)
+        assert found.holds is holds
+
+
+def test_pac_no_A_is_left_by_a_gradient_that_is_too_large_by_less_than_rounding() -> None:
+    # ‖p‖ = 1 + 2^-60 against B = 1.
+    data = UserDataset([[1.0], [2.0**-60]], [1.0, 1.0])
+    found = gradient_pac(data, [0.0], loss=LeastSquares(), nu=0.0, A=0.0, B=1.0, alpha=0.0)
+    assert (found.holds, found.certificate.kind) == (False, "exact")
+    assert found.best_A_bounds == Bounds(-math.inf, -math.inf)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("j", [0, 1])
+def test_pac_violations_of_the_last_bit_are_sought_along_both_signs_of_the_axes(sign: float, j: int) -> None:
+    # H = I, p = ±e_j and b = 1: uᵀHu + pᵀu is least at u = -p, where it is 0 < 2A - 1 by the last bit.
+    answers = np.zeros(2)
+    answers[j] = -sign
+    A = math.nextafter(0.5, 1.0)
+    event = PacEvent.checked(UserDataset(np.eye(2), answers), [0.0, 0.0], LeastSquares(), 0.0, A, 1.0, 0.0)
+    certificate = PacCertificate("trust region", bounds(1.0), bounds(1.0), bounds(0.0), bounds(2 * A - 1.0))
+    rough = SimpleNamespace(point=np.array([0.6, 0.8]), multiplier=0.4)
+    found = pac._decide_exactly(event, certificate, rough)  # type: ignore[arg-type]
+    assert found.holds is False
+    assert found.offset is not None
+    assert found.offset.tolist() == (-sign * np.eye(2)[j]).tolist()
+
+
+def test_pac_in_one_dimension_the_multiplier_does_not_depend_on_floating_point() -> None:
+    # H = 3 and p = 1: uᵀHu + pᵀu is least at u = -1, where it is 2 = Aℐ - b, and only μ = 3 - 1/2 proves that.
+    event = PacEvent.checked(UserDataset(np.ones((3, 1)), [-1.0, 0.0, 0.0]), [0.0], LeastSquares(), 0.0, 1.0, 1.0, 0.0)
+    model = ExactModel.of(event)
+    assert (model.H[0, 0], model.p[0], model.threshold.high) == (3, 1, 2)
+    assert model.find_proof(0.123) == Fraction(5, 2)
+
+
+def test_pac_multipliers_of_three_digits_are_tried() -> None:
+    # So far from 100 + 1/997 that a denominator of four digits comes closer.
+    near = 100.0 + 1.0 / 997.0 + 4e-7
+    fraction = Fraction(100 * 997 + 1, 997)
+    assert abs(Fraction(near).limit_denominator(10_000) - Fraction(near)) < abs(fraction - Fraction(near))
+    assert fraction in pac._nearby_fractions(near)

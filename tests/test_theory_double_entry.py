@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from theory import (
     RademacherQueries,
     ShapeError,
     SmoothL2,
+    SolverError,
     SphereQueries,
     SquaredL2,
     UserDataset,
@@ -38,6 +41,7 @@ from theory import (
     dynamics,
     gradient_pac_constants,
     guaranteed_error,
+    honest_answers,
     honest_dataset,
     impossibility,
     learners,
@@ -51,7 +55,7 @@ from theory import (
     sequential,
     sphere,
 )
-from theory.arrays import Array
+from theory.arrays import Array, as_array
 from theory.attacks import View
 from theory.concentration import (
     Spectrum,
@@ -65,9 +69,10 @@ from theory.concentration import (
     truncated_second_moment,
 )
 from theory.expectation import averaged, expectation_error
+from theory.losses import local_gradient
 from theory.pac_constants import PacConstants, UserBounds, event_probability, least_mean_projection, reference_loss
 from theory.poisoning import Demand
-from theory.reach import displacement_bound, distance_to_reach
+from theory.reach import OutOfReachError, displacement_bound, distance_behind, distance_to_reach
 
 U = 2.0**-53
 
@@ -1563,3 +1568,200 @@ def test_rounding_is_allowed_to_the_unit() -> None:
     # 300 bits of a root are enough, and more are not computed.
     root = rational.square_root(Fraction(2))
     assert root.high < (root.high - root.low) * 2**302
+
+
+# --------------------------------------------------------------------------------- boundaries and defaults, continued
+
+
+class _Diagonal:
+    """Queries of which only the second moment is asked."""
+
+    dim, bound = 2, 1.0
+
+    def __init__(self, low: float) -> None:
+        self.low = low
+
+    def second_moment(self) -> Array:
+        return np.diag([1.0, self.low])
+
+
+def test_a_second_moment_that_may_be_singular_by_rounding_is_refused() -> None:
+    # Eigenvalues are known to within d·ε·λ_max: at this number nothing shows that the least one is positive.
+    limit = 2.0 * 2.0**-52
+    with pytest.raises(AssumptionError, match="positive definite"):
+        Spectrum.of(_Diagonal(limit))  # type: ignore[arg-type]
+    assert Spectrum.of(_Diagonal(math.nextafter(limit, 1.0))).low > limit  # type: ignore[arg-type]
+
+
+def test_without_noise_a_bound_of_zero_on_the_gradient_is_enough() -> None:
+    # ν = 0 and no noise: p = 0 = B·n^α, and the event is one of the curvature alone.
+    queries = RademacherQueries(2)
+    for B in (0.0, 1.0):
+        constants = PacConstants(0.5, B, 0.75, math.inf)
+        assert event_probability(queries, LeastSquares(), 10_000, constants, 0.5, noise=0.0) > 0.999
+
+
+@pytest.mark.parametrize("n", [256, 300])
+def test_an_error_that_is_just_reached_needs_no_more_data(n: int) -> None:
+    # n a power of two (where the search for an upper end stops), and not (where bisection does).
+    options: dict[str, Any] = {"delta": 0.2, "nu": 0.1, "noise": 0.5}
+    arguments: tuple[Any, ...] = (RademacherQueries(1), LeastSquares(), L2(0.5), [0.5])
+    error = guaranteed_error(*arguments, n_data=n, **options).error
+    assert guaranteed_error(*arguments, n_data=n - 1, **options).error > error
+    assert sample_size(*arguments, epsilon=error, **options).n_data == n
+
+
+def test_the_reference_loss_is_no_less_than_zero_whatever_rounding_does() -> None:
+    # Data that the reference answers exactly: the loss and its infimum are zero up to rounding, of either sign.
+    differences = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        model, Q = rng.standard_normal(3), rng.standard_normal((5, 3))
+        users = [UserDataset(Q, Q @ model)]
+        found = reference_loss(model[None], users, LeastSquares(), SquaredL2(1.0), 0.0)
+        assert 0.0 <= found < 1e-25
+        differences.append(found)
+    # In some of them rounding alone would make it negative.
+    assert 0.0 in differences
+
+
+def test_units_in_the_last_place_are_forgiven_up_to_eight() -> None:
+    eps = 2.0**-52
+    for n in (1, 2, 7, 1000):
+        assert poisoning._ceil(n * (1.0 + 6.0 * eps)) == n
+        # More is no rounding: one point fewer would be too few.
+        assert poisoning._ceil(n * (1.0 + 12.0 * eps)) == n + 1
+    assert poisoning._ceil(0.0) == 0
+    assert poisoning._ceil(-1.0 - 1e-15) == -1
+
+
+def test_labelled_points_that_lack_rounding_only_are_enough() -> None:
+    eps = 2.0**-52
+    w = demand([1.0], [2.0])
+    for n in (8, 11, 40):
+        # n points hold n·y_n, the largest share, against ‖w‖/B.
+        held = n * poisoning._largest_share(w.work / n)
+        assert poisoning._least_logistic(w, w.size / (held * (1.0 + 4.0 * eps))) == n
+        assert poisoning._least_logistic(w, w.size / (held * (1.0 + 12.0 * eps))) == n + 1
+
+
+def test_a_loss_of_which_nothing_is_known_needs_no_number_of_points() -> None:
+    with pytest.raises(AssumptionError, match="loss 'other'; use LeastSquares, Logistic or Multinomial"):
+        poisoning.least_points(demand([1.0], [2.0]), SimpleNamespace(name="other"))  # type: ignore[arg-type]
+
+
+def test_a_model_out_of_reach_says_how_far_it_is_at_least() -> None:
+    error = OutOfReachError("lem3", "value", "mend", -2.0, np.array([1.0]), 0.75)
+    copy = pickle.loads(pickle.dumps(error))
+    assert [(e.margin, e.nearest.tolist(), e.distance_at_least) for e in (error, copy)] == [(-2.0, [1.0], 0.75)] * 2
+
+
+def test_the_distance_to_reach_is_attained_by_quadratics_of_every_curvature() -> None:
+    # F(ρ) = L(ρ - 6): |F(ρ)| <= 1 exactly for |ρ - 6| <= 1/L, which is 6 - 1/L away from 0.
+    for L in (0.25, 0.5, 1.0, 4.0):
+        assert distance_to_reach(6.0 * L, 1.0, L) == approx(6.0 - 1.0 / L, rel=1e-14)
+
+
+def test_nothing_is_known_behind_a_model_that_can_be_forced_or_is_the_target() -> None:
+    # ‖F(y)‖ <= fλ: y itself can be forced, and no cone is excluded.  θ† = y: its distance to y is 0.
+    assert distance_behind(np.array([0.5, 0.0]), np.array([1.0, 0.0]), 1.0) == 0.0
+    assert distance_behind(np.array([1.0, 0.0]), np.array([1.0, 0.0]), 1.0) == 0.0
+    assert distance_behind(np.array([2.0, 0.0]), np.array([0.0, 0.0]), 1.0) == 0.0
+    # A quarter turn is left without force, wherever θ† lies on the axis.
+    assert distance_behind(np.array([2.0, 0.0]), np.array([3.0, 0.0]), 0.0) == approx(3.0, rel=1e-14)
+
+
+def test_one_draw_may_be_all_and_none_says_nothing() -> None:
+    for failure in (False, True):
+        found = sequential.decide([failure] * 5, 0.3, error=1e-6, max_draws=1)
+        assert (found.outcome, found.n_draws, found.n_failures) == (sequential.Outcome.UNDECIDED, 1, int(failure))
+    with pytest.raises(ShapeError, match="max_draws"):
+        sequential.decide([True], 0.3, error=1e-6, max_draws=0)
+    # The e-value of no data is 1: it speaks for neither side.
+    found = sequential.decide([], 0.3, error=1e-6, max_draws=5)
+    assert (found.n_draws, found.n_failures, found.outcome) == (0, 0, sequential.Outcome.UNDECIDED)
+    assert (found.log_refute, found.log_accept) == (0.0, 0.0)
+    assert sequential.log_e_values(0, 0, 0.3) == approx((0.0, 0.0), abs=1e-12)
+
+
+def test_a_refutation_of_another_learner_is_false_not_nothing() -> None:
+    good = refute_byzantine(learners.Aggregation(learners.CoordinateMedian()), 1, 4, 0.2)
+    assert good.verify(learners.Aggregation(learners.Mean())) is False
+    with pytest.raises(ShapeError, match="dim"):
+        impossibility.two_worlds(1, 2, 0.0, dim=0)
+
+
+def test_the_gradient_of_two_classes_is_that_of_logistic_regression() -> None:
+    # With the second class's parameters θ and the first's 0 the margin is that of labels ±1.
+    rng = np.random.default_rng(3)
+    Q, theta, labels = rng.standard_normal((6, 3)), rng.standard_normal(3), np.array([1, 0, 1, 1, 0, 0])
+    loss = Multinomial(2)
+    found = local_gradient(np.concatenate([np.zeros(3), theta]), Q, loss.encode(labels, "a"), loss, 0.0)
+    signs = 2.0 * labels - 1.0
+    expected = np.sum([-s * norm_sigma(-s * float(q @ theta)) * q for s, q in zip(signs, Q, strict=True)], axis=0)
+    assert found.shape == (6,)
+    assert found[3:] == approx(expected, rel=1e-12)
+    assert found[:3] == approx(-expected, rel=1e-12)
+
+
+def test_a_regularizer_is_replaced_by_regularizers_only() -> None:
+    problem = two_users(L2(0.5))
+    found = problem.with_regularizer(SquaredL2(0.25), 0.75)
+    assert (found.reg, found.nu) == (SquaredL2(0.25), 0.75)
+    with pytest.raises(ShapeError, match="reg"):
+        problem.with_regularizer("l2", 0.75)  # type: ignore[arg-type]
+    # What is derived from the users is not shown beside them.
+    assert "stack=" not in repr(problem)
+
+
+def test_shapes_are_named_in_words() -> None:
+    for ndim, words in [(0, "a scalar"), (1, "a one-dimensional array"), (2, "a two-dimensional array")]:
+        with pytest.raises(ShapeError, match=words):
+            as_array(np.zeros((1,) * (ndim + 1)), "x", ndim)
+
+
+def test_honest_answers_err_by_one_unless_told_otherwise() -> None:
+    Q, model = np.ones((4000, 1)), [2.0]
+    found = honest_answers(Q, model, LeastSquares(), np.random.default_rng(1))
+    # The variance of 4000 standard normal errors is 1 within 5·√(2/4000).
+    assert float(np.mean((found - 2.0) ** 2)) == approx(1.0, rel=0.12)
+
+
+def test_newton_s_method_on_a_linear_secular_equation_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With all terms at one gap γ = 1, up to 10^-16, 1/‖u(s)‖ = 2(s + 1)/‖β‖ is linear in s: one step is exact.
+    monkeypatch.setattr(sphere, "_MAX_ITERATIONS", 3)
+    for k in (1, 5, 21):
+        s = sphere._secular_root(np.array([0.0] + [1.0] * k), np.array([1e-8] + [10.0] * k))
+        assert s == approx(5.0 * math.sqrt(k) - 1.0, rel=1e-14)
+
+
+def test_errors_say_what_they_were_told_and_survive_a_copy() -> None:
+    # The best point of a solver is no part of the message; arguments by name are kept like others.
+    assert str(SolverError("no minimum", np.zeros(2))) == "no minimum"
+    error = AssumptionError(statement="thm5", value="x = 1", mend="take x = 2")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.statement, copy.value, copy.mend) == ("thm5", "x = 1", "take x = 2")
+    assert str(copy) == str(error) == "thm5: found x = 1; take x = 2"
+
+
+def test_the_geometric_median_halves_steps_that_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Newton's full step overshoots here.  Halved, it converges in a few steps; averaging alone takes dozens.
+    monkeypatch.setattr(learners, "_MAX_ITERATIONS", 12)
+    for points in (
+        [[0.009, 0.066], [0.157, 0.511], [3.564, 13.749], [-6.071, 2.051], [0.054, -0.173]],
+        [[0.412, -0.322], [-0.191, -0.53], [4.742, 4.567], [0.165, 0.169], [-2.264, -1.37]],
+    ):
+        models = np.array(points)
+        z = learners.GeometricMedian()(models) - models
+        assert np.linalg.norm(np.sum(z / np.linalg.norm(z, axis=1)[:, None], axis=0)) < 1e-7
+
+
+@pytest.mark.parametrize("max_query", [None, 0.25])
+def test_one_point_is_enough_where_answers_may_be_any(max_query: float | None) -> None:
+    # One query c·w with the answer (s + 1/c²)·c is exact for every c > 0, so that no bound on queries asks for more.
+    for s in (-3.0, 0.0, 3.0):
+        d = demand([1.5], [s / 1.5])
+        assert poisoning.least_points(d, LeastSquares(), max_query=max_query) == 1
+        c = 0.25 / 1.5
+        data = UserDataset([[c * 1.5]], [c * s + 1.0 / c])
+        assert float(poisoning.missing_gradient(data, d, LeastSquares())[0]) == approx(0.0, abs=1e-12)

@@ -331,7 +331,7 @@ def largest_A(
         is_better = found.best_A_bounds.high < high * (1.0 - 0.25 * gap)
         low, high = max(low, found.best_A_bounds.low), min(high, found.best_A_bounds.high)
         if found.holds is None and not is_better:
-            reach = min(0.5, 0.5 * reach)
+            reach *= 0.5
     return Bounds(low, high)
 
 

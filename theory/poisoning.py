@@ -187,9 +187,9 @@ def _least_linear(demand: Demand, a: float, B: float) -> int:
     if a == 0.0:
         # R = -s is then the only solution, and answers nothing but 0.
         return max(1, _ceil(X * X / -demand.work)) if demand.work < 0 else 0
-    first = max(1, _ceil(4.0 * s / a**2)) if math.isfinite(a) else 1
-    if X == 0.0 or math.isinf(a):
-        return first
+    if math.isinf(a):
+        return 1
+    first = max(1, _ceil(4.0 * s / a**2))
     second = _ceil(2.0 * X / a)
     if X * a > s:
         second = min(second, _ceil(X * X / (X * a - s)))

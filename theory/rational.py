@@ -83,15 +83,11 @@ def least_squares_model(Q: Array, a: Array, theta: Array, nu: float) -> tuple[np
     theta_f, nu_f = fractions(theta), Fraction(float(nu))
     tn, t = integers(theta)
     an, s = integers(a)
-    gram = Qn.T.dot(Qn) if Q.shape[0] else np.zeros((d, d), dtype=object)
+    gram = Qn.T.dot(Qn)
     H = np.array([[Fraction(int(x), 1 << (2 * q)) for x in row] for row in gram], dtype=object).reshape(d, d)
-    if Q.shape[0]:
-        # Q θ - a over the common denominator 2^(q + t + s).
-        residual = Qn.dot(tn) * (1 << s) - an * (1 << (q + t))
-        moment = Qn.T.dot(residual)
-        g = np.array([Fraction(int(x), 1 << (2 * q + t + s)) for x in moment], dtype=object)
-    else:
-        g = np.array([Fraction(0)] * d, dtype=object)
+    # Q θ - a over the common denominator 2^(q + t + s).
+    residual = Qn.dot(tn) * (1 << s) - an * (1 << (q + t))
+    g = np.array([Fraction(int(x), 1 << (2 * q + t + s)) for x in Qn.T.dot(residual)], dtype=object)
     for j in range(d):
         H[j, j] += 2 * nu_f
         g[j] += 2 * nu_f * theta_f[j]
@@ -164,7 +160,7 @@ def power(base: int, exponent: Fraction) -> Enclosure:
     value = Fraction(context.exp(context.multiply(p, context.ln(Decimal(base)))))
     # Three roundings to DIGITS + 10 digits; the exponent p·ln(base) is below 10^5 for every float64 exponent in use.
     # The constant covers a power so small that it underflows.
-    error = abs(value) / 10**DIGITS + Fraction(1, 10**1000)
+    error = value / 10**DIGITS + Fraction(1, 10**1000)
     return Enclosure(value - error, value + error)
 
 

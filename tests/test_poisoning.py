@@ -227,6 +227,14 @@ def test_the_least_number_of_bounded_points(a: float, B: float, work: float, rng
         assert best_fit(LeastSquares(), demand, least, rng, a=a, B=B, starts=30) < 1e-4
 
 
+def test_bounds_whose_squares_overflow_are_bounds(rng: np.random.Generator) -> None:
+    demand = random_demand(rng, 2, 0.5)
+    assert least_points(demand, LeastSquares(), max_answer=1e200) == 1
+    data = poison_points(demand, LeastSquares(), max_answer=1e200)
+    assert data.n_data == 1
+    assert missing(data, demand, LeastSquares()) < 1e-12
+
+
 def test_the_bound_of_C11_holds_for_every_dataset(rng: np.random.Generator) -> None:
     """ΣA² >= 4s for the demand that random data meet; with 4.001 it is refuted near the optimum."""
     tightest = math.inf

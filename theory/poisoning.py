@@ -189,7 +189,7 @@ def _least_linear(demand: Demand, a: float, B: float) -> int:
         return max(1, _ceil(X * X / -demand.work)) if demand.work < 0 else 0
     if math.isinf(a):
         return 1
-    first = max(1, _ceil(4.0 * s / a**2))
+    first = max(1, _ceil(4.0 * s / (a * a)))  # a², where it overflows, is inf; a**2 would raise
     second = _ceil(2.0 * X / a)
     if X * a > s:
         second = min(second, _ceil(X * X / (X * a - s)))
@@ -222,7 +222,7 @@ def linear_points(
     n = least if n_points is None else as_count(n_points, "n_points", least)
     s, root_n = demand.work, math.sqrt(n)
     # √R lies between the roots of (R + s)² = na²R, whose product is |s|, and above the bound of the queries.
-    highest = 0.5 * (root_n * max_answer + math.sqrt(max(n * max_answer**2 - 4.0 * s, 0.0)))
+    highest = 0.5 * (root_n * max_answer + math.sqrt(max(n * (max_answer * max_answer) - 4.0 * s, 0.0)))
     lowest = max(abs(s) / highest, demand.size / (root_n * max_query))
     # Queries of norm ‖w‖/(√n √R), 1 if that is possible; answers (R + s)/(√n √R).
     root = min(max(demand.size / root_n, lowest), highest)

@@ -52,6 +52,11 @@ def minimize_least_squares_batch(gram: Any, moments: Any, reg: BuiltIn, nu: floa
     SolverError
         A problem has no unique minimum (ν = 0 and singular statistics) or was not solved.
 
+    Notes
+    -----
+    The few problems with ℓ2 or smooth-ℓ2 that the batch gives up are solved one by one, and count as solved if the
+    gradient in ρ is at most 1e-10 times the forces that it sums, the default of :func:`solvers.minimize`.
+
     Examples
     --------
     >>> gram, moments = np.ones((1, 2, 1, 1)), np.array([[[1.0], [3.0]]])

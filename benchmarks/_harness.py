@@ -13,6 +13,7 @@ screen, JSON, and a figure.  This module holds what does not depend on the exper
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -34,9 +35,13 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from theory import EquipoiseError, ShapeError, SolverError
+from theory.arrays import as_count
 
 #: Exit codes of every program.
 EXIT_OK, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 2, 130
+
+#: The file of finished rows in the folder of a run.
+LOG = "cells.jsonl"
 
 #: The packages whose version can change a number or a picture.
 PACKAGES = ("equipoise", "numpy", "scipy", "numba", "llvmlite", "matplotlib", "scikit-learn", "pyarrow")
@@ -105,6 +110,41 @@ def command_line(main: Main) -> Main:
             return EXIT_INTERRUPTED
 
     return guarded
+
+
+def add_run_options(
+    options: argparse.ArgumentParser,
+    name: str,
+    *,
+    quick: str,
+    seed: str = "seed of all random numbers",
+    jobs: int | None,
+) -> None:
+    """Add what every program that resumes takes: ``--seed --quick --out --jobs --fresh``.
+
+    ``quick`` and ``seed`` are their helps; ``jobs = None`` is as many workers as :func:`jobs_of` gives.
+    """
+    workers = "2, or 1 on one processor" if jobs is None else "%(default)s"
+    options.add_argument("--seed", type=int, default=0, help=f"{seed} (%(default)s)")
+    options.add_argument("--quick", action="store_true", help=quick)
+    options.add_argument("--out", type=Path, default=Path("results") / name, help="folder to write to (%(default)s)")
+    options.add_argument("--jobs", type=int, default=jobs, help=f"worker processes ({workers})")
+    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+
+
+def jobs_of(options: argparse.Namespace) -> int:
+    """Return the number of workers that ``--jobs`` asks for, or the usual one."""
+    return min(2, available_processors()) if options.jobs is None else as_count(options.jobs, "--jobs", 1)
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Say, if the block is interrupted, where its finished rows are; :func:`command_line` ends the program."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"interrupted: what was finished is in {out / LOG}, and the same command goes on from there")
+        raise
 
 
 def parse_names(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
@@ -256,6 +296,15 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def write_results(out: Path, name: str, config: Any, wall_seconds: float, **content: Any) -> Path:
+    """Write ``results.json``: the rows of a run with all that is needed to repeat it; return its path."""
+    path = out / "results.json"
+    head = {"program": name, "config": dataclasses.asdict(config)}
+    tail = {"timing": {"wall_seconds": wall_seconds}, "environment": environment()}
+    write_json(path, {**head, **content, **tail})
+    return path
 
 
 class ResumeLog:

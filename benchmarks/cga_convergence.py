@@ -149,7 +149,7 @@ def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progre
     """Return all rows, in the order of regularizer and q; those that the log in ``out`` has are not computed again."""
     # A cell does not depend on which other q there are.
     setting = {name: value for name, value in dataclasses.asdict(config).items() if name != "sweep"}
-    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep))
+    log = ResumeLog(out / _harness.LOG, _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep))
     if fresh:
         log.clear()
     function = functools.partial(run_one, config)
@@ -230,11 +230,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--lam", type=float, default=1.0, help="λ > 0 (%(default)s)")
     options.add_argument("--nu", type=float, default=0.1, help="ν > 0 (%(default)s)")
     options.add_argument("--rounds", type=int, help="rounds of a run (2000; 600 with --quick)")
-    options.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    options.add_argument("--quick", action="store_true", help="fewer rounds and steps")
-    options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
-    options.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
-    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+    _harness.add_run_options(options, NAME, quick="fewer rounds and steps", jobs=1)
     return options
 
 
@@ -252,32 +248,19 @@ def main(argv: list[str] | None = None) -> int:
         sweep=_QUICK_SWEEP if options.quick else _FULL_SWEEP,
         seed=options.seed,
     )
-    jobs = as_count(options.jobs, "--jobs", 1)
+    jobs = _harness.jobs_of(options)
     out = _harness.make_folder(options.out)
     start = time.perf_counter()
-    try:
+    with _harness.resumable(out):
         rows = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     seconds = time.perf_counter() - start
     print(f"\n{table(rows)}\n")
     with _figures.style():
         paths = _figures.save(figure(rows), out, NAME)
     keep = [{key: value for key, value in row.items() if key not in ("curve", "task")} for row in rows]
     curves = [{"reg": row["reg"], "q": row["q"], "distance": row["curve"]} for row in rows if row["q"] in STEPS]
-    _harness.write_json(
-        out / "results.json",
-        {
-            "program": NAME,
-            "config": dataclasses.asdict(config),
-            "rows": keep,
-            "curves": curves,
-            "timing": {"wall_seconds": seconds},
-            "environment": _harness.environment(),
-        },
-    )
-    print("wrote " + ", ".join(str(path) for path in (*paths, out / "results.json")))
+    written = _harness.write_results(out, NAME, config, seconds, rows=keep, curves=curves)
+    print("wrote " + ", ".join(str(path) for path in (*paths, written)))
     return _harness.EXIT_OK
 
 

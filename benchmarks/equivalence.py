@@ -264,7 +264,7 @@ def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progre
     setting = {name: value for name, value in dataclasses.asdict(config).items() if name != "data"}
     helpers = (__file__, _harness, _sweep, cga_convergence)
     setting["files"] = {name: _fingerprint(name) for name in config.data if name not in BUNDLED}
-    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, *helpers))
+    log = ResumeLog(out / _harness.LOG, _sweep.sweep_key(NAME, setting, *helpers))
     if fresh:
         log.clear()
     tasks = [(name, part) for name in config.data for part in PARTS]
@@ -363,11 +363,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--nu", type=float, default=0.1, help="ν > 0 (%(default)s; 1e-3 for MNIST)")
     options.add_argument("--rounds", type=int, help="rounds of the attacks (300; 100 with --quick)")
     options.add_argument("--max-points", type=int, default=2_000_000, help="make no larger data (%(default)s)")
-    options.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    options.add_argument("--quick", action="store_true", help="without digits, fewer rounds")
-    options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
-    options.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
-    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+    _harness.add_run_options(options, NAME, quick="without digits, fewer rounds", jobs=1)
     return options
 
 
@@ -387,28 +383,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     for name in config.data:
         load(name)
-    jobs = as_count(options.jobs, "--jobs", 1)
+    jobs = _harness.jobs_of(options)
     out = _harness.make_folder(options.out)
     start = time.perf_counter()
-    try:
+    with _harness.resumable(out):
         rows = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     print(f"\n{table(rows)}\n")
     with _figures.style():
         paths = _figures.save(figure(rows), out, NAME)
     curves = ("curve_gradient", "curve_model", "task")
     content = {
-        "program": NAME,
-        "config": dataclasses.asdict(config),
         "rows": [{key: value for key, value in row.items() if key not in curves} for row in rows],
         "curves": [{"data": row["data"], **{key: row[key] for key in curves[:2]}} for row in rows],
-        "timing": {"wall_seconds": time.perf_counter() - start},
-        "environment": _harness.environment(),
     }
-    _harness.write_json(out / "results.json", content)
-    print("wrote " + ", ".join(str(path) for path in (*paths, out / "results.json")))
+    written = _harness.write_results(out, NAME, config, time.perf_counter() - start, **content)
+    print("wrote " + ", ".join(str(path) for path in (*paths, written)))
     return _harness.EXIT_OK
 
 

@@ -121,7 +121,7 @@ def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progre
     start = time.perf_counter()
     # A cell carries its budget and seed in its task, so that the key is code and versions alone.
     key = _sweep.sweep_key(NAME, {}, _worst_case, _harness, _sweep)
-    log = ResumeLog(out / "cells.jsonl", key)
+    log = ResumeLog(out / _harness.LOG, key)
     if fresh:
         log.clear()
     rows = _sweep.sweep(
@@ -251,11 +251,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--users", help=f"the numbers N of users ({_text(_FULL['users'])})")
     options.add_argument("--dims", help=f"the dimensions ({_text(_FULL['dims'])})")
     options.add_argument("--budget", type=int, help=f"evaluations of a learner for each cell ({_FULL['budget']})")
-    options.add_argument("--seed", type=int, default=0, help="seed of the search (%(default)s)")
-    options.add_argument("--quick", action="store_true", help="fewer users, dimensions and evaluations")
-    options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
-    options.add_argument("--jobs", type=int, help="worker processes (2, or 1 on one processor)")
-    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+    _harness.add_run_options(
+        options, NAME, quick="fewer users, dimensions and evaluations", seed="seed of the search", jobs=None
+    )
     return options
 
 
@@ -287,15 +285,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return 0, 2 for bad input, 130 if interrupted."""
     options = parser().parse_args(argv)
     config = config_from(options)
-    jobs = min(2, _harness.available_processors()) if options.jobs is None else as_count(options.jobs, "--jobs", 1)
+    jobs = _harness.jobs_of(options)
     out = _harness.make_folder(options.out)
     least, most = least_constant(1, max(config.users)), max(row[1] / (row[2] - row[1]) for row in config.tasks())
     print(f"{len(config.tasks())} cells, F/(N - F) from {least:.3g} to {most:.3g}, seed {config.seed}")
-    try:
+    with _harness.resumable(out):
         results = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     print(f"\n{table(results)}\n")
     print("wrote " + ", ".join(str(path) for path in write(results, out)))
     print(f"{results.wall_seconds:.1f} s")

@@ -101,7 +101,7 @@ class Results:
 def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progress: bool = False) -> Results:
     """Compute every cell that the log in ``out`` does not have yet, and summarize all of them."""
     start = time.perf_counter()
-    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, {}, _exponent_cells, _harness, _sweep))
+    log = ResumeLog(out / _harness.LOG, _sweep.sweep_key(NAME, {}, _exponent_cells, _harness, _sweep))
     if fresh:
         log.clear()
     jobs = as_count(jobs, "--jobs", 1)
@@ -339,11 +339,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--sizes", help="the numbers of data (100 to 100,000)")
     options.add_argument("--replicates", type=int, help="samples for each (100)")
     options.add_argument("--delta", type=float, default=0.1, help="δ of the sample sizes (%(default)s)")
-    options.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    options.add_argument("--quick", action="store_true", help="20 samples, up to 10,000 data")
-    options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
-    options.add_argument("--jobs", type=int, help="worker processes (2, or 1 on one processor)")
-    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+    _harness.add_run_options(options, NAME, quick="20 samples, up to 10,000 data", jobs=None)
     return options
 
 
@@ -364,14 +360,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return 0, 2 for bad input, 130 if interrupted."""
     options = parser().parse_args(argv)
     config = config_from(options)
-    jobs = min(2, _harness.available_processors()) if options.jobs is None else as_count(options.jobs, "--jobs", 1)
+    jobs = _harness.jobs_of(options)
     out = _harness.make_folder(options.out)
     print(f"{len(config.tasks())} cells, {config.sizes[0]:,} to {config.sizes[-1]:,} data, seed {config.seed}")
-    try:
+    with _harness.resumable(out):
         results = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     print(f"\n{table(results)}\n")
     print("wrote " + ", ".join(str(path) for path in write(results, out)))
     print(f"{results.wall_seconds:.1f} s")

@@ -176,7 +176,7 @@ def run(
     start = time.perf_counter()
     as_count(jobs, "--jobs", 1)
     key = run_key(config, source)
-    log = ResumeLog(out / "cells.jsonl", key)
+    log = ResumeLog(out / _harness.LOG, key)
     if fresh:
         log.clear()
     cells = finished_cells(log, config)
@@ -727,11 +727,8 @@ def main(argv: list[str] | None = None) -> int:
     out: Path = options.out
     _harness.make_folder(out)
     _print_heading(config, source, [] if note is None else [note])
-    try:
+    with _harness.resumable(out):
         results = run(config, source, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     print(f"\n{table(results)}\n")
     print("wrote " + ", ".join(str(path) for path in write(results, out)))
     timing = results.timing

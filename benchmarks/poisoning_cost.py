@@ -215,7 +215,7 @@ def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progre
     # A cell of costs or maps depends on none of these; the comparison is for the least of ``users``.
     setting = {name: value for name, value in dataclasses.asdict(config).items() if name not in _OF_TASKS}
     setting["fewest_users"] = min(config.users)
-    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep, cga_convergence))
+    log = ResumeLog(out / _harness.LOG, _sweep.sweep_key(NAME, setting, __file__, _harness, _sweep, cga_convergence))
     if fresh:
         log.clear()
     function = functools.partial(cell, config)
@@ -393,11 +393,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--construct", type=int, default=30, help="make K-class data up to this N (%(default)s)")
     options.add_argument("--max-points", type=int, default=100_000, help="make data up to this size (%(default)s)")
     options.add_argument("--side", type=int, help="models along each side of the maps (161; 81 with --quick)")
-    options.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    options.add_argument("--quick", action="store_true", help="fewer users, sizes and repetitions")
-    options.add_argument("--out", type=Path, default=Path("results") / NAME, help="folder to write to (%(default)s)")
-    options.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
-    options.add_argument("--fresh", action="store_true", help="forget the log in the folder, and start anew")
+    _harness.add_run_options(options, NAME, quick="fewer users, sizes and repetitions", jobs=1)
     return options
 
 
@@ -421,30 +417,19 @@ def main(argv: list[str] | None = None) -> int:
         side=options.side if options.side is not None else 81 if options.quick else 161,
         seed=options.seed,
     )
-    jobs = as_count(options.jobs, "--jobs", 1)
+    jobs = _harness.jobs_of(options)
     out = _harness.make_folder(options.out)
     start = time.perf_counter()
-    try:
+    with _harness.resumable(out):
         results = run(config, out, jobs=jobs, fresh=options.fresh, progress=True)
-    except KeyboardInterrupt:
-        print(f"interrupted: what was finished is in {out / 'cells.jsonl'}, and the same command goes on from there")
-        return _harness.EXIT_INTERRUPTED
     slopes = fits(results.costs)
     print(f"\n{table(results.costs, slopes)}\n")
     with _figures.style():
         paths = list(_figures.save(figure(config, results.costs, results.comparison), out, NAME))
         paths += _figures.save(reach_figure(results.maps), out, "reach")
-    content = {
-        "program": NAME,
-        "config": dataclasses.asdict(config),
-        "rows": results.costs,
-        "fits": slopes,
-        "comparison": results.comparison,
-        "timing": {"wall_seconds": time.perf_counter() - start},
-        "environment": _harness.environment(),
-    }
-    _harness.write_json(out / "results.json", content)
-    print("wrote " + ", ".join(str(path) for path in (*paths, out / "results.json")))
+    content = {"rows": results.costs, "fits": slopes, "comparison": results.comparison}
+    written = _harness.write_results(out, NAME, config, time.perf_counter() - start, **content)
+    print("wrote " + ", ".join(str(path) for path in (*paths, written)))
     return _harness.EXIT_OK
 
 

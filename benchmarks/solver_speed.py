@@ -103,7 +103,7 @@ def run(config: Config, out: Path, *, fresh: bool = False, progress: bool = Fals
     """Measure all cells that the log in ``out`` does not have yet; return them by kind."""
     setting = {"machine": _speed_cells.machine(), "processor": environment()["processor"]}
     modules = (__file__, _speed_cells, _streams, _peers, _harness, _sweep)
-    log = ResumeLog(out / "cells.jsonl", _sweep.sweep_key(NAME, setting, *modules))
+    log = ResumeLog(out / _harness.LOG, _sweep.sweep_key(NAME, setting, *modules))
     if fresh:
         log.clear()
     with tempfile.TemporaryDirectory(dir=out) as folder:
@@ -590,7 +590,7 @@ def main(argv: list[str] | None = None) -> int:
             paths += save(figure, out, name)
             plt.close(figure)
     # Another run measures anew.
-    (out / "cells.jsonl").unlink(missing_ok=True)
+    (out / _harness.LOG).unlink(missing_ok=True)
     print("\nwrote " + ", ".join(str(path) for path in [out / "results.json", *paths]))
     return EXIT_OK
 

@@ -7,7 +7,8 @@ least squares, ℓ2²               closed form: Cholesky factors, one d × d sy
 least squares, ℓ2, smooth-ℓ2     Newton on ρ, local models by secular equations (``"secular"``)
 any other loss                   Newton on the joint arrowhead system (``"newton"``); ties of ℓ2 from steps with the
                                  regularizer kept exact, each a ``"secular"`` problem
-K classes, ℓ2², large            Newton with conjugate gradients, no Hessian formed (``"newton_cg"``)
+K classes, P >= 150              Newton with conjugate gradients, no Hessian formed (``"newton_cg"``); if that is not
+                                 enough and they are not too large, with Hessians
 your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
 ===============================  =============================================================================
 
@@ -103,7 +104,8 @@ def minimize(
     if not isinstance(problem, Problem):
         raise ShapeError("problem", "a Problem", type(problem).__name__)
     tol = as_positive(tol, "tol", "eq1_global_loss")
-    method = _choose(problem, method)
+    methods = _choose(problem, method)
+    method = methods[0]
     direction = recession_of_one_feature(problem)
     flat = np.zeros((0, problem.dim)) if direction is not None else flat_directions(problem)
     if direction is None:
@@ -113,14 +115,20 @@ def minimize(
     if direction is not None:
         solution = _without_minimum(problem, direction, method)
     else:
-        try:
-            reached = _run(problem, method, flat, start)
-        except np.linalg.LinAlgError as error:
-            # Curvatures are lost in rounding (data of very different sizes), or no minimum exists.
-            solution = _gave_up(problem, method, str(error))
-        else:
-            solution = finish(problem, reached, tol, method, flat)
+        for method in methods:
+            solution = _attempt(problem, method, flat, start, tol)
+            if solution.status is not Status.STALLED:
+                break
     return checked(solution, tol) if throw else solution
+
+
+def _attempt(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None, tol: float) -> Solution:
+    try:
+        reached = _run(problem, method, flat, start)
+    except np.linalg.LinAlgError as error:
+        # Curvatures are lost in rounding (data of very different sizes), or no minimum exists.
+        return _gave_up(problem, method, str(error))
+    return finish(problem, reached, tol, method, flat)
 
 
 def checked(solution: Solution, tol: float) -> Solution:
@@ -135,7 +143,8 @@ def _is_cheap_to_decide(problem: Problem) -> bool:
     return problem.stack.labels.size <= 20_000
 
 
-def _choose(problem: Problem, method: str) -> str:
+def _choose(problem: Problem, method: str) -> tuple[str, ...]:
+    """Return the method, or those that are tried one after the other."""
     if method not in METHODS:
         raise ShapeError("method", f"one of {', '.join(METHODS)}", repr(method))
     allowed: tuple[str, ...]
@@ -144,17 +153,17 @@ def _choose(problem: Problem, method: str) -> str:
     elif isinstance(problem.loss, LeastSquares):
         allowed = ("closed_form", "secular", "dense") if isinstance(problem.reg, SquaredL2) else ("secular", "dense")
     elif large.fits(problem):
-        allowed = ("newton_cg", "newton", "dense") if large.is_large(problem) else ("newton", "newton_cg", "dense")
+        allowed = ("newton_cg", "newton", "dense") if large.is_faster(problem) else ("newton", "newton_cg", "dense")
     else:
         allowed = ("newton", "dense")
     if isinstance(problem.reg, L2):
         allowed = tuple(name for name in allowed if name != "dense")
     if method == "auto":
-        return allowed[0]
+        return allowed[:2] if allowed[0] == "newton_cg" and not large.is_large(problem) else allowed[:1]
     if method not in allowed:
         pair = f"{problem.loss.name} with {problem.reg.name}"
         raise AssumptionError("eq1_global_loss", f"method {method!r} for {pair}", f"use one of {', '.join(allowed)}")
-    return method
+    return (method,)
 
 
 def _gave_up(problem: Problem, method: str, reason: str) -> Solution:

@@ -14,7 +14,7 @@ from solvers import large
 from solvers.data_terms import data_hessians
 from solvers.optimality import local_gradients, margins
 from solvers.quadratic import Anchors, BuiltIn, Models, built_in, reduce_to_rho
-from theory import L2, LeastSquares, Problem, SolverError, SquaredL2, UserDataset
+from theory import L2, LeastSquares, Problem, SolverError, UserDataset
 from theory.arrays import Array, as_vector
 from theory.regularizers import norms
 
@@ -112,15 +112,11 @@ def _checked(problem: Problem, rho: Array, thetas: Array, gradients: Array, tol:
 
 
 def _minimize_large(problem: Problem, reg: BuiltIn, rho: Array, thetas: Array, tol: float) -> Array:
-    """Solve every local problem as a global one, without Hessians.
-
-    With one pinned user m = ρ and 2λ for λ, the best ρ' between θ and m is their mean, and what is left is
-    2λ(‖(θ-m)/2‖² + ‖(θ-m)/2‖²) = λ‖θ - ρ‖².
-    """
+    """Solve the local problems one by one, without Hessians."""
     found, nobody = thetas.copy(), UserDataset.empty(problem.query_dim)
     for n in np.flatnonzero(problem.free):
-        alone = Problem([problem.users[n], nobody], problem.loss, SquaredL2(2.0 * reg.lam), problem.nu).pin(1, rho)
-        found[n] = large.newton_cg(alone)[1][0]
+        alone = Problem([problem.users[n], nobody], problem.loss, reg, problem.nu).pin(1, rho)
+        found[n] = large.local_minimum(alone)
     return _checked(problem, rho, found, local_gradients(problem, found), tol)
 
 

@@ -25,6 +25,7 @@ from solvers import (
     parquet_users,
 )
 from solvers import streaming as streaming_module
+from solvers.springs import BentSprings
 from solvers.streaming import refine
 from theory import (
     L2,
@@ -75,6 +76,129 @@ def test_newton_cg_lands_where_dense_newton_lands(view):
     assert not agree(dense, other)
 
 
+def bent_problem(reg, view):
+    """Users with few and many data, and one with none; the view pins user 0 or lets it report a gradient."""
+    rng = np.random.default_rng(3)
+    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), reg, 0.05)
+    if view == "tilted":
+        return problem.tilt(0, 0.4 * reg.lam * rng.standard_normal(12) / np.sqrt(12.0))
+    if view == "pinned":
+        return problem.pin(0, rng.standard_normal(12))
+    # So near to where ρ would be that ℓ2 puts ρ on it.
+    return problem.pin(0, minimize(problem).rho + 0.03) if view == "pinned nearby" else problem
+
+
+@pytest.mark.parametrize("view", ["plain", "pinned", "pinned nearby", "tilted"])
+@pytest.mark.parametrize(
+    "reg", [SmoothL2(0.5), SmoothL2(30.0), L2(0.2), L2(2.0), L2(5.0), L2(50.0)], ids=lambda reg: f"{reg.name}-{reg.lam}"
+)
+def test_newton_cg_serves_every_regularizer(reg, view):
+    problem = bent_problem(reg, view)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert found.status is exact.status
+    assert found.stats["relative_residual"] <= 1e-11
+    # The same users are tied to the last bit, and ρ is on the pinned model where it belongs there.
+    np.testing.assert_array_equal((found.thetas == found.rho).all(axis=1), (exact.thetas == exact.rho).all(axis=1))
+    assert distance(exact, found) <= 1e-9
+    # The minimum for another λ is told apart (where all users are tied, λ does not matter).
+    other = minimize(problem.with_regularizer(type(reg)(1.001 * reg.lam), 0.05), method="newton_cg")
+    assert exact.stats["n_tied"] >= problem.free.sum() or distance(exact, other) > 1e-8
+
+
+def test_the_problems_above_have_every_kind_of_tie():
+    """Only the user without data is tied, some are, all are; ρ is on the pinned model, and is not."""
+    found = [minimize(bent_problem(L2(lam), view)) for lam in (0.2, 2.0, 50.0) for view in ("plain", "pinned nearby")]
+    assert {1, 2, 4} <= {solution.stats["n_tied"] for solution in found}
+    on_pin = {np.array_equal(solution.rho, solution.problem.pinned[0]) for solution in found[1::2]}
+    assert on_pin == {True, False}
+
+
+@pytest.mark.parametrize("lam", [0.2, 50.0])
+def test_a_wrong_guess_of_the_ties_is_refused(lam):
+    """The start claims that all users are tied where few are, or none where all are."""
+    problem = bent_problem(L2(lam), "plain")
+    exact = minimize(problem, method="newton")
+    away = np.random.default_rng(0).standard_normal(exact.thetas.shape)
+    wrong = np.tile(exact.rho, (4, 1)) if lam < 1.0 else exact.rho + away
+    assert ((wrong == exact.rho).all(axis=1) != (exact.thetas == exact.rho).all(axis=1)).any()
+    found = minimize(problem, method="newton_cg", start=(exact.rho, wrong))
+    assert distance(exact, found) <= 1e-9
+    # The right ties are kept, and what they give is the minimum.
+    assert minimize(problem, method="newton_cg", start=(exact.rho, exact.thetas)).stats["iterations"] <= 3
+
+
+@pytest.mark.parametrize("hub", [None, 1, "fixed"])
+@pytest.mark.parametrize("n_models", [3, 9])  # fewer springs than parameters, and more
+@pytest.mark.parametrize("eps", [0.0, 0.3, 1.0])
+def test_the_hessian_of_springs_is_the_derivative_of_their_forces(eps, n_models, hub):
+    rng = np.random.default_rng(0)
+    theta, pins, slope = rng.standard_normal((n_models, 5)), rng.standard_normal((2, 5)), 0.3 * rng.standard_normal(5)
+    where = rng.standard_normal(5) if hub == "fixed" else hub
+    springs = BentSprings(1.5, eps, pins, slope, where)
+    V, h = rng.standard_normal((n_models, 5)), 1e-5
+    tension = springs.settle(theta, None)
+    low, high = (springs.settle(theta + step * V, tension.rho) for step in (-h, h))
+    np.testing.assert_allclose(tension.times(V), (high.forces - low.forces) / (2 * h), atol=1e-7)
+    # The energy belongs to the forces, with ρ as it reacts.
+    assert np.sum(tension.forces * V) == pytest.approx((high.value - low.value) / (2 * h), abs=1e-8)
+    if hub is None:
+        assert np.linalg.norm(tension.imbalance) <= 1e-13
+        # ρ that does not answer is told apart.
+        still = BentSprings(1.5, eps, pins, slope, tension.rho).settle(theta, None)
+        assert np.abs(still.times(V) - tension.times(V)).max() > 1e-3
+
+
+def test_two_models_on_a_line_leave_rho_where_it_is():
+    """Plain ℓ2 between two models: every point of the segment is best, and nothing there resists."""
+    theta = np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
+    springs = BentSprings(1.0, 0.0, np.zeros((0, 3)), np.zeros(3))
+    tension = springs.settle(theta, np.array([1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(tension.rho, [1.0, 0.0, 0.0], atol=1e-15)
+    assert np.isfinite(tension.times(np.ones((2, 3)))).all()
+    off_the_line = springs.settle(theta, np.array([1.0, 2.0, -1.0]))
+    np.testing.assert_allclose(off_the_line.rho[1:], 0.0, atol=1e-12)
+
+
+def test_many_parameters_choose_newton_cg_and_fall_back_to_hessians(monkeypatch):
+    rng = np.random.default_rng(5)
+    problem = Problem(users_of(Multinomial(5), rng, sizes=(40, 60), dim=30), Multinomial(5), SmoothL2(1.0), 0.1)
+    found = minimize(problem)
+    assert found.stats["method"] == "newton_cg"
+    assert minimize(bent_problem(SmoothL2(1.0), "plain")).stats["method"] == "newton"
+    newton_cg = large.newton_cg
+
+    def lost(problem, start):
+        rho, thetas, iterations, scale = newton_cg(problem, start)
+        return rho + 1e-3, thetas, iterations, scale
+
+    monkeypatch.setattr(large, "newton_cg", lost)
+    again = minimize(problem)
+    assert again.stats["method"] == "newton"
+    assert agree(again, found)
+    with pytest.raises(SolverError):  # who asks for a method gets that method
+        minimize(problem, method="newton_cg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reg", [SmoothL2(1.0), L2(1.0), L2(40.0)], ids=lambda reg: f"{reg.name}-{reg.lam}")
+def test_problems_whose_hessians_do_not_fit_are_certified(reg):
+    """Hessians of 6 users with 2,560 parameters would take 315 MB; a gap of 1e-7 in ρ is refused."""
+    rng = np.random.default_rng(2)
+    centers = rng.random((8, 320))
+    users = []
+    for _ in range(6):
+        y = rng.integers(0, 8, 500)
+        images = np.rint(255.0 * np.clip(centers[y] + 0.6 * rng.standard_normal((500, 320)), 0.0, 1.0)) / 255.0
+        users.append(UserDataset(images, y))
+    problem = Problem(users, Multinomial(8), reg, 1e-3)
+    assert large.is_large(problem)
+    found = minimize(problem)
+    assert found.stats["method"] == "newton_cg"
+    assert found.certificate.distance_bound <= 1e-5
+    moved = certify(problem, found.rho + 1e-4, found.thetas)
+    assert moved.distance_bound > 1e-4 / 2
+
+
 def rare_pixels(rng, rows=400, d=12):
     """Images of bytes in which every pixel past the fourth is seen in one class only: nearly separable."""
     y = rng.integers(0, 3, rows)
@@ -107,11 +231,12 @@ def test_systematic_sample_keeps_the_sum():
     assert np.sum(scale**2 * value[rows]) == pytest.approx(value.sum(), rel=0.1)
 
 
-def test_large_local_problems_are_solved_without_hessians(monkeypatch):
+@pytest.mark.parametrize(
+    "reg", [SquaredL2(1.5), SmoothL2(1.5), L2(1.5), L2(3.0), L2(20.0)], ids=lambda reg: f"{reg.name}-{reg.lam}"
+)
+def test_large_local_problems_are_solved_without_hessians(monkeypatch, reg):
     rng = np.random.default_rng(9)
-    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), SquaredL2(1.5), 0.05).pin(
-        2, rng.standard_normal(12)
-    )
+    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), reg, 0.05).pin(2, rng.standard_normal(12))
     rho = rng.standard_normal(12)
     thetas, reports = local_minima(problem, rho)
     monkeypatch.setattr(large, "is_large", lambda problem: True)
@@ -119,8 +244,10 @@ def test_large_local_problems_are_solved_without_hessians(monkeypatch):
     again, again_reports = local_minima(problem, rho)
     np.testing.assert_allclose(again, thetas, rtol=0, atol=1e-10)
     np.testing.assert_allclose(again_reports, reports, rtol=0, atol=1e-9)
-    # λ for 2λ is told apart.
-    other, _ = local_minima(problem.with_regularizer(SquaredL2(0.75), 0.05), rho)
+    # Tied models are ρ to the last bit, by either route.
+    np.testing.assert_array_equal((again == rho).all(axis=1), (thetas == rho).all(axis=1))
+    # A smaller λ is told apart, also where all were tied.
+    other, _ = local_minima(problem.with_regularizer(type(reg)(0.05 * reg.lam), 0.05), rho)
     assert np.abs(other - thetas).max() > 1e-3
 
 

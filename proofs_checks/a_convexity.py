@@ -40,17 +40,18 @@ def _nonnegative(value: object) -> bool:
     errata=Erratum(
         place="the remark after (8)",
         repair="For differentiable f the condition is <∇f(x)-∇f(y), x-y> ≥ μ‖x-y‖²; the norm inequality follows from "
-        "it, "
-        "but is equivalent only for convex f.",
+        "it, but does not imply it (f = -x²/2).",
         survives="Yes: only the direction that holds is used.",
     ),
     strengthen=lambda excess: {"factor": 1 + excess},
 )
 def gradient_condition_of_strong_convexity(*, condition: str = "monotone", factor: Fraction | int = 1) -> Evidence:
-    """<∇f(x)-∇f(y), x-y> ≥ μ‖x-y‖² for all x, y implies (8) with that μ.
+    """For differentiable f, (8) on C is the same as <∇f(x)-∇f(y), x-y> ≥ μ‖x-y‖² on C; so ‖∇f(x)-∇f(y)‖ ≥ μ‖x-y‖.
 
-    Proof.  f(b) - f(a) - <∇f(a), b-a> = ∫ <∇f(a+t(b-a)) - ∇f(a), b-a> dt ≥ ∫ μt‖b-a‖² dt = μ‖b-a‖²/2.  Use it from
-    z = λx+(1-λ)y towards x and towards y, with weights λ and 1-λ; λ‖x-z‖² + (1-λ)‖y-z‖² = λ(1-λ)‖x-y‖².
+    Proof.  *From gradients to (8)*: f(b) - f(a) - <∇f(a), b-a> = ∫ <∇f(a+t(b-a)) - ∇f(a), b-a> dt ≥ ∫ μt‖b-a‖² dt =
+    μ‖b-a‖²/2.  Use it from z = λx+(1-λ)y towards x and towards y, with weights λ and 1-λ; λ‖x-z‖² + (1-λ)‖y-z‖² =
+    λ(1-λ)‖x-y‖².  *Back*: (8) divided by λ is (f(y+λ(x-y))-f(y))/λ ≤ f(x)-f(y)-(μ/2)(1-λ)‖x-y‖², and λ → 0 makes
+    <∇f(y), x-y> ≤ f(x)-f(y)-(μ/2)‖x-y‖² of it; add the same with x and y exchanged.  The norm: Cauchy-Schwarz.
     """
     tally = Tally()
     x, y, weight = sp.symbols("x y w", real=True)
@@ -60,6 +61,17 @@ def gradient_condition_of_strong_convexity(*, condition: str = "monotone", facto
         spread = weight * (x - z) ** 2 + (1 - weight) * (y - z) ** 2 - weight * (1 - weight) * (x - y) ** 2
         tally.step(vanishes(spread), "the weighted spread around z is λ(1-λ)‖x-y‖²")
         tally.step(vanishes(weight * (x - z) + (1 - weight) * (y - z)), "the gradient terms at z cancel")
+        fx, fy, gx, gy = sp.symbols("f_x f_y g_x g_y", real=True)
+        chord = weight * fx + (1 - weight) * fy - MU / 2 * weight * (1 - weight) * (x - y) ** 2
+        quotient = fx - fy - MU / 2 * (1 - weight) * (x - y) ** 2
+        tally.step(vanishes((chord - fy) / weight - quotient), "(8) bounds the difference quotient at y")
+        tangents = (fx - fy - MU / 2 * (x - y) ** 2 - gy * (x - y)) + (fy - fx - MU / 2 * (x - y) ** 2 - gx * (y - x))
+        tally.step(
+            vanishes((gx - gy) * (x - y) - MU * (x - y) ** 2 - tangents), "both tangents add up to <Δ∇f, Δx> >= μ‖Δx‖²"
+        )
+        p, dx = sp.symbols("p dx", real=True)
+        slack = p**2 - MU**2 * dx**2 - 2 * MU * (p * dx - MU * dx**2)
+        tally.step(is_sum_of_squares(slack, [(sp.Integer(1), p - MU * dx)]), "so ‖Δ∇f‖ >= μ‖Δx‖")
     # f(x) = a x²/2 has ∇f(x)-∇f(y) = a (x-y); it is μ-strongly convex exactly if a >= μ.
     for a, mu in product([Fraction(-1), Fraction(0), Fraction(1, 2), Fraction(1), Fraction(3)], SMALL):
         meets = {"monotone": a >= mu, "norm": abs(a) >= mu, "convex": a >= 0}[condition]
@@ -114,7 +126,8 @@ def sum_keeps_the_modulus(*, factor: Fraction | int = 1, least_curvature_of_g: F
 def smoothness_constants_add(*, factor: Fraction | int = 1) -> Evidence:
     """‖u‖ ≤ L_f D and ‖v‖ ≤ L_g D give ‖u+v‖ ≤ (L_f+L_g) D, for u, v the differences of the gradients.
 
-    Proof.  (L_f+L_g)²D² - ‖u+v‖² = (1+L_g/L_f)(L_f²D²-‖u‖²) + (1+L_f/L_g)(L_g²D²-‖v‖²) + ‖√(L_g/L_f)u - √(L_f/L_g)v‖².
+    Proof.  (L_f+L_g)²D² - ‖u+v‖² = (1+L_g/L_f)(L_f²D²-‖u‖²) + (1+L_f/L_g)(L_g²D²-‖v‖²) + ‖√(L_g/L_f)u - √(L_f/L_g)v‖²
+    for positive constants; if one is 0, so is its vector.
     """
     tally = Tally()
     u, v, d = sp.symbols("u v D", real=True)
@@ -304,9 +317,10 @@ def gradient_of_the_minimum(*, at: str = "minimizer", factor: Fraction | int = 1
     # Nonnegative slacks: g(x') is a minimum, and f is smooth in x; below, f is convex, and flat in y at (x, y*(x)).
     minimal, smooth = moved - there, here + slope * dx + L / 2 * dx**2 - moved
     tally.step(vanishes(here + slope * dx + L / 2 * dx**2 - there - minimal - smooth), "g(x') is below the upper bound")
-    tally.step(
-        vanishes(sp.diff(f, y).subs(y, best)), "∇_y f(x, y*(x)) = 0: convexity gives the lower bound g(x)+<h, x'-x>"
-    )
+    across, dy = sp.symbols("dg_dy dy", real=True)  # ∇_y f(x, y*(x)), which is 0, and y*(x')-y*(x)
+    tangent = there - here - slope * dx - across * dy  # >= 0: f is convex
+    tally.step(vanishes((there - here - slope * dx - tangent).subs(across, 0)), "and above g(x)+<h, x'-x>")
+    tally.step(vanishes(sp.diff(f, y).subs(y, best)), "∇_y f(x, y*(x)) = 0, for every quadratic")
     cases = _plane_quadratics(2, 12)
     if without:
         # f = c(y+bx/c)²/2 is convex and flat along a line; with less of x² it is not convex.
@@ -331,19 +345,27 @@ def gradient_of_the_minimum(*, at: str = "minimizer", factor: Fraction | int = 1
 @check(
     "lem10_partial_minimum",
     method="class",
+    modulo=("extreme_value",),
     equations=(26, 27, 28, 29),
     falsehoods={"twice_the_modulus": {"factor": 2}, "in_each_variable_only": {"joint": False}},
     strengthen=lambda excess: {"factor": 1 + excess},
 )
 def partial_minimum_keeps_the_modulus(*, factor: Fraction | int = 1, joint: bool = True) -> Evidence:
-    """g(x) = inf_y f(x, y) is μ-strongly convex if f is; the domain need not be closed.
+    """g(x) = inf_y f(x, y) is a minimum and μ-strongly convex, if f is; the domain need not be closed.
 
-    Proof.  (8) for f at (x1, y1), (x2, y2) subtracts (μ/2)λ1λ2(‖x1-x2‖²+‖y1-y2‖²) ≥ (μ/2)λ1λ2‖x1-x2‖².  Strong
-    convexity in x and in y separately is not enough.
+    Proof.  f(x, ·) is finite and convex on the whole space, so it is continuous and has a subgradient p at 0: f(x, y) ≥
+    f(x, 0)+pᵀy+(μ/2)‖y‖² ≥ f(x, 0)-‖p‖²/(2μ).  It exceeds f(x, 0) where ‖y‖ > 2‖p‖/μ, so its infimum is that over a
+    ball, a minimum (extreme values).  (8) for f at (x1, y1), (x2, y2) subtracts (μ/2)λ1λ2(‖x1-x2‖²+‖y1-y2‖²) ≥
+    (μ/2)λ1λ2‖x1-x2‖²; take y1, y2 minimal.  Strong convexity in x and in y separately is not enough.
     """
     tally = Tally()
     w1, w2 = sp.symbols("w1 w2", nonnegative=True)
-    dx, dy = sp.symbols("dx dy", real=True)
+    dx, dy, p, y = sp.symbols("dx dy p y", real=True)
+    square = MU / 2 * (y + p / MU) ** 2
+    tally.step(vanishes(p * y + MU / 2 * y**2 + p**2 / (2 * MU) - square), "pᵀy+(μ/2)‖y‖² >= -‖p‖²/(2μ)")
+    slope, more = sp.symbols("|p| s", positive=True)  # ‖y‖ = 2‖p‖/μ+s
+    beyond = -slope * (2 * slope / MU + more) + MU / 2 * (2 * slope / MU + more) ** 2
+    tally.step(bool(sp.expand(beyond).is_positive) or None, "pᵀy+(μ/2)‖y‖² > 0 for ‖y‖ > 2‖p‖/μ")
     if factor <= 1 and joint:
         slack = MU / 2 * w1 * w2 * (dx**2 + dy**2) - sp.Rational(factor) * MU / 2 * w1 * w2 * dx**2
         weights = [((1 - sp.Rational(factor)) * MU / 2 * w1 * w2, dx), (MU / 2 * w1 * w2, dy)]
@@ -398,7 +420,9 @@ def regularizers_meet_assumption_1(*, plain_l2: bool = False, factor: Fraction |
             both(less(0, radial), at_most(around, factor * lam)), "0 < curvature of smooth-ℓ2 <= λ", lam=lam, r=radius
         )
         if plain_l2 and radius > 0:
-            tally.claim(less(0, Fraction(0)), "ℓ2 has no curvature along its rays", lam=lam, r=radius)
+            # ℓ2 is λr: its second difference along a ray.
+            curvature = lam * (radius + radius / 2) - 2 * lam * radius + lam * (radius - radius / 2)
+            tally.claim(less(0, curvature), "ℓ2 has no curvature along its rays", lam=lam, r=radius)
     return tally.evidence()
 
 
@@ -449,7 +473,9 @@ def loss_is_strongly_convex(*, factor: Fraction | int = 1, with_nu: bool = True)
     """The global loss is strongly convex on compact convex sets, with modulus at least min(ν/2, νμ/(ν+2μ)), for ν > 0.
 
     Proof.  ν‖θ‖² + μ‖ρ-θ‖² = (ν/2)‖θ‖² + νμ/(ν+2μ)‖ρ‖² + (ν/2+μ)‖θ - 2μρ/(ν+2μ)‖²; the other users add ν‖θ_n‖² each,
-    and convex terms.  For ν = 0 and no data, ρ = θ is a direction without curvature.
+    and convex terms.  μ is the modulus of R_0 on the differences ρ-θ_1 in question; R_0 need not have a Hessian, as
+    R_0-(μ/2)‖·‖² is convex there: the loss is a convex function plus half of that form.  For ν = 0 and no data, ρ = θ
+    is a direction without curvature.
     """
     tally = Tally()
     _modulus_of_the_loss(tally, factor, factor, with_nu)
@@ -491,7 +517,8 @@ def loss_is_smooth(*, offset: int = 1, factor: Fraction | int = 1) -> Evidence:
     """If L_n is L_0-smooth and R_0 is L_R-smooth, the global loss is (L_0 + (N+1)L_R)-smooth.
 
     Proof.  Σ‖ρ-θ_n‖² ≤ (N+1)(‖ρ‖²+Σ‖θ_n‖²): with p = Σθ_n and q = Σ‖θ_n‖² the difference is ‖ρ+p‖² + (Nq-‖p‖²), and
-    ‖p‖² ≤ Nq by Cauchy-Schwarz.  N+1 is best possible (ρ = -N, θ_n = 1).
+    ‖p‖² ≤ Nq by Cauchy-Schwarz.  So Δ = (ρ-θ_n)_n has norm at most √(N+1), and ΔᵀG(Δ·), G the gradients of the R_0, is
+    (N+1)L_R-Lipschitz; the L_n are in separate variables.  N+1 is best possible (ρ = -N, θ_n = 1).
     """
     tally = Tally()
     n, rho, p, q = sp.symbols("N rho p q", real=True)
@@ -602,7 +629,8 @@ def smoothness_of_one_user(*, of_nu: int = 2, of_lambda: int = 4, of_data: int =
 def minimized_loss_is_smooth(*, factor: Fraction | int = 1) -> Evidence:
     """The minimized loss g is L-smooth, with the L of the global loss.
 
-    Proof.  By Lemma 9, 0 ≤ g(x')-g(x)-<h, Δx> ≤ (L/2)‖Δx‖².  For any differentiable g with both bounds the gradient is
+    Proof.  For every x there is a minimum in the local models, as ν > 0.  By Lemma 9, 0 ≤ g(x')-g(x)-<h, Δx> ≤
+    (L/2)‖Δx‖² on the whole space.  For any differentiable g with both bounds the gradient is
     L-Lipschitz: the step z = y - (h(y)-h(x))/L in the upper bound from y and the lower bound from x give
     g(x)+<h(x), z-x> ≤ g(y)+<h(y), z-y>+(L/2)‖z-y‖²; so g(y)-g(x)-<h(x), y-x> ≥ ‖h(y)-h(x)‖²/(2L).  Add this with x
     and y exchanged: <Δh, Δx> ≥ ‖Δh‖²/L.  And L²‖Δx‖² - ‖Δh‖² = 2L(<Δh, Δx>-‖Δh‖²/L) + ‖LΔx-Δh‖².
@@ -638,12 +666,20 @@ def minimized_loss_is_smooth(*, factor: Fraction | int = 1) -> Evidence:
 def minimized_loss_is_strongly_convex(*, factor: Fraction | int = 1, with_nu: bool = True) -> Evidence:
     """The minimized loss is locally strongly convex with the modulus min(ν/2, νμ/(ν+2μ)) of Lemma 11, for ν > 0.
 
-    Proof.  Lemma 10 passes the modulus of Lemma 11 on: partially minimizing (ν/2)θ² + κρ² + (square) over θ leaves at
-    least κρ².  With ν = 0 and no data the minimized loss is constant.
+    Proof.  Let C be compact and convex.  By Lemma 12 the θ*(ρ), ρ in C, lie in a ball; let κ be the modulus of Lemma 11
+    on C times that ball.  (8) for the loss at the (ρ_i, θ*(ρ_i)) subtracts at least (κ/2)λ1λ2‖ρ1-ρ2‖², as in Lemma 10,
+    which asks for a modulus on the whole space in θ but uses it at these points only.  (For the quadratic part:
+    minimizing it over θ leaves νμ/(ν+μ)·ρ² ≥ κρ².)  With ν = 0 and no data the minimized loss is constant.
     """
     tally = Tally()
     rho, theta = sp.symbols("rho theta", real=True)
     if factor <= 1 and with_nu:
+        least, mixed, first, second, weight, kappa, dx, dy = sp.symbols("g f f_1 f_2 w kappa dx dy", real=True)
+        minimal = mixed - least  # >= 0: the minimized loss in between is at most the loss at the mixed models
+        strong = weight * first + (1 - weight) * second - kappa / 2 * weight * (1 - weight) * (dx**2 + dy**2) - mixed
+        claimed = weight * first + (1 - weight) * second - kappa / 2 * weight * (1 - weight) * dx**2 - least
+        rest = kappa / 2 * weight * (1 - weight) * dy**2
+        tally.step(vanishes(claimed - minimal - strong - rest), "(8) passes on from the loss at (ρ_i, θ*(ρ_i))")
         form = NU * theta**2 + MU * (rho - theta) ** 2
         best = sp.solve(sp.diff(form, theta), theta)[0]
         left = sp.simplify(form.subs(theta, best) / rho**2)

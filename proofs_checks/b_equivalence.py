@@ -180,8 +180,9 @@ def modified_loss_drops_the_data_only(*, keeps_pull: bool = True, keeps_data: bo
 def model_for_a_gradient_squared(*, two: Fraction | int = 2, sign: int = -1) -> Evidence:
     """ℓ2²: θ♠ = ρ∞ + sign·g∞/(2λ), sign -1, makes ρ∞ the minimum of the modified loss exactly, without an ε.
 
-    Proof.  F(ρ∞)+g∞ = 0, as F is Lipschitz and ρ^{t+1}-ρ^t = -η(F(ρ^t)+g_t) → 0.  ∇_ρLoss² = ∇Loss¹ +
-    ∇_ρR(ρ, θ_s) - g∞ (52) vanishes where 2λ(ρ∞-θ♠) = g∞; the loss is convex.  No strong convexity is needed.
+    Proof for all convex L_n, ν = 0 included.  F is Lipschitz, with 2λ for each user (L_n = ∞ in the step), and
+    F(ρ∞)+g∞ = 0, as ρ^{t+1}-ρ^t = -η(F(ρ^t)+g_t) → 0.  ∇_ρLoss² = ∇Loss¹ + ∇_ρR(ρ, θ_s) - g∞ (52) vanishes where
+    2λ(ρ∞-θ♠) = g∞; the loss is convex, and R(·, θ♠) strictly so, so that ρ∞ is the only minimum.
     """
     tally = Tally()
     rho, g, lam = sp.symbols("rho g lambda", positive=True)
@@ -206,21 +207,45 @@ def model_for_a_gradient_squared(*, two: Fraction | int = 2, sign: int = -1) -> 
     part="smooth_l2",
     method="symbolic",
     equations=(54, 55, 56),
-    falsehoods={"as_for_l2_squared": {"scaled": False}, "boundary_is_reached": {"boundary_exact": True}},
+    printed={"with_nu": False},
+    falsehoods={
+        "as_for_l2_squared": {"scaled": False},
+        "boundary_is_reached": {"boundary_exact": True},
+        "nu_zero": {"with_nu": False},
+    },
+    errata=Erratum(
+        place="Lemma 3 for smooth-ℓ2, where ‖g∞‖ = λ",
+        repair="Suppose ν > 0 in the local losses, as (5) does and as Lemma 13 needs; or ‖g∞‖ < λ.",
+        survives="Yes in the setting of section 4. For losses that are only convex (and smooth) the honest reports can "
+        "add up to λ exactly on a whole region; there the report of length λ holds ρ, but the pull of a local model is "
+        "always below λ, so that no modified loss has a minimum there.",
+    ),
 )
-def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = False) -> Evidence:
+def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = False, with_nu: bool = True) -> Evidence:
     """smooth-ℓ2: θ♠ = ρ∞-g/√(λ²-‖g‖²) for ‖g‖ < λ, exactly; on the boundary θ♠ at distance r errs by λ(1-r/√(1+r²)) <
-    λ/(2r²).
+    λ/(2r²), and ρ* is within any ε of ρ∞ for large r, if ν > 0.
 
-    Proof.  F(ρ∞)+g∞ = 0 as for ℓ2².  On the boundary the gradient of the modified loss f at ρ∞ is that error.  Let μ
-    be the modulus of e on the ball of radius ε around ρ∞ (Lemma 13), which does not depend on θ♠.  If the minimum ρ*
-    is outside, the slope towards it at the sphere is at most 0, that at ρ*, and at least με-‖∇f(ρ∞)‖: so the error is
-    at least με, and for large r it is not.
+    Proof.  F(ρ∞)+g∞ = 0 as for ℓ2².  For ‖g‖ < λ the gradient of the modified loss f = e+R(·, θ♠) vanishes at ρ∞; f is
+    strictly convex, as R(·, θ♠) is.  On the boundary the gradient at ρ∞ is the error, for θ♠ = ρ∞-rg/λ.  For ν > 0 e
+    is bounded below, so that f has a minimum ρ*.  Let μ be the modulus of e on the ball of radius ε around ρ∞ (Lemma
+    13), which does not depend on θ♠.  If ρ* is outside, the slope towards it at the sphere is at most 0, that at ρ*,
+    and at least με-‖∇f(ρ∞)‖: so the error is at least με, and for large r it is not.
+
+    Without ν: two honest users with L(θ) = Huber(θ)/2, λ = 1.  Each pulls with 1/2 as soon as (ρ-1)² ≥ 1/3, so F = 1
+    there, and the report -1 holds ρ^t at ρ⁰ = 3.  A minimum of a modified loss needs F(ρ) = |pull of θ♠| < 1.
     """
     tally = Tally()
     g, lam, r = sp.symbols("g lambda r", positive=True)
     z = g / sp.sqrt(lam**2 - g**2)
-    if scaled and not boundary_exact:
+    if not with_nu:
+        limit, within = Fraction(3), Fraction(1)
+        tally.claim(
+            less((limit - within - 1) ** 2, Fraction(1, 3)),
+            "some report has its minimum within ε of ρ∞: there (ρ-1)² < 1/3; two Huber users without ridge, λ = 1",
+            limit=limit,
+            epsilon=within,
+        )
+    if scaled and not boundary_exact and with_nu:
         pull = lam * z / sp.sqrt(1 + z**2)
         tally.step(vanishes(sp.simplify(pull**2 - g**2)), "the pull at distance g/√(λ²-g²) is g")
         error = 1 - r / sp.sqrt(1 + r**2)
@@ -263,7 +288,9 @@ def model_for_a_gradient_smooth(*, scaled: bool = True, boundary_exact: bool = F
 def model_for_a_gradient_l2(*, reach: Fraction | int = 1, shift: Fraction | int = 0) -> Evidence:
     """ℓ2: θ♠ = ρ∞ makes ρ∞ a minimum of the modified loss whenever ‖g∞‖ ≤ λ.
 
-    Proof.  F(ρ∞)+g∞ = 0 as for ℓ2² (F is Lipschitz for smooth L_n).  e is convex with gradient -g∞ at ρ∞, so
+    Proof.  The honest reports F_t are subgradients of e at ρ^t (at its kink a user reports the one that its optimality
+    names), and F_t+g_t = (ρ^t-ρ^{t+1})/η → 0; so F_t → -g∞, and e(z) ≥ e(ρ^t)+F_tᵀ(z-ρ^t) becomes e(z) ≥
+    e(ρ∞)-g∞ᵀ(z-ρ∞) in the limit.  (For smooth L_n, F is Lipschitz and F(ρ∞) = -g∞.)  So
     e(ρ)+λ‖ρ-ρ∞‖-e(ρ∞) is the slack of e plus λ‖x‖-g∞ᵀx ≥ 0, x = ρ-ρ∞.  (The minimum may be a set, of which ρ∞ is an
     element: Lemma 13, which the printed proof uses, does not cover ℓ2.)  Instances: d = 1, one honest user with
     L(θ) = θ²; F(ρ) = 2ρ for |ρ| ≤ λ/2, ±λ beyond.
@@ -306,7 +333,9 @@ def model_for_a_gradient_l2(*, reach: Fraction | int = 1, shift: Fraction | int 
         place="(53)",
         repair="ε‖∇(ρ∞)‖ ≥ (ρ∞-ρ*)ᵀ∇(ρ∞) is the wrong way round where ‖ρ∞-ρ*‖ > ε. Instead: at the point at distance "
         "ε from ρ* towards ρ∞ the "
-        "slope is at least με, and along the ray it does not decrease, so ‖∇(ρ∞)‖ ≥ με.",
+        "slope is at least με, and along the ray it does not decrease, so ‖∇(ρ∞)‖ ≥ με. (Where ‖g∞‖ = λ the set on "
+        "which μ1 is taken is not compact, as θ_s runs to infinity; take the modulus of e, which does not depend on "
+        "θ_s: part `smooth_l2`.)",
         survives="Yes: the conclusion ‖∇(ρ∞)‖ ≥ με is right for convex losses.",
     ),
     strengthen=lambda excess: {"factor": 1 + excess},
@@ -473,10 +502,11 @@ def _under_model_attack(problem: LinearProblem, report: Vector) -> tuple[Vector,
 def dataset_imitates_a_report(*, share: Fraction = Fraction(1), target_shift: Fraction = Fraction(0)) -> Evidence:
     """Honest answers of θ♠, enough of them, bring every model within ε of the model attack; so some dataset does.
 
-    Proof.  By Lemma 14 they do with probability at least 1-δ > 0; an event of positive probability happens for some
-    data.  Instances: noiseless answers to least squares with ℓ2², of an explicit number: the attacker learns θ♠ up to
-    (2ν‖θ♠‖+‖∇R‖)/λ_min(ΣQQᵀ); ρ* follows with a factor below 1 (C8), and each θ_n* follows ρ* with the factor
-    λ/(λ+ν) at most.  Both minima are solved for exactly.
+    Proof.  The three regularizers are continuous, not negative and tend to infinity.  By Lemma 14 (whose hypotheses on
+    the losses are meant here too) the answers do it with probability at least 1-δ > 0; an event of positive
+    probability happens for some data.  Instances: noiseless answers to least squares with ℓ2², of an explicit number:
+    the attacker learns θ♠ up to (2ν‖θ♠‖+‖∇R‖)/λ_min(ΣQQᵀ); ρ* follows with a factor below 1 (C8), and each θ_n*
+    follows ρ* with the factor λ/(λ+ν) at most.  Both minima are solved for exactly.
     """
     tally = Tally()
     delta, spare = sp.symbols("delta s", positive=True)
@@ -500,20 +530,29 @@ def sampled_answers_imitate_a_report(
 ) -> Evidence:
     """For every ε there is a number of data from which on (40) holds with probability 1-δ; without noise, with 1.
 
-    Proof.  Local PAC* puts θ_s* within κ of θ♠ with probability 1-δ, and the others' models minimize
-    f' = Loss_s(·, θ_s*) (Lemma 1), while z♠ is the minimum, alone, of f = Loss_s(·, θ♠).  *Convex R*: on the sphere of
-    radius ε around z♠ the continuous f exceeds f* by some 2κ'+s (extreme values), and |f-f'| = |R(ρ, θ_s*)-R(ρ, θ♠)| ≤
-    κ' on the ball for small κ (uniform continuity); so f' has its minima in the ball.  *Any continuous R that tends
-    to infinity*: by (41) to (47) as repaired, see the part `proof_45`; the same inequality, with the least value of f
-    outside the ball instead of the sphere.
+    Proof.  Local PAC* (for H = {s}) puts θ_s* within κ of θ♠ with probability 1-δ, and the rest of a global minimum
+    minimizes f' = Loss_s(·, θ_s*) (Lemma 1), while z♠ is the minimum, alone, of f = Loss_s(·, θ♠).  In both leave out
+    the ridge term of user s, a constant; then f-f' = R(ρ, θ♠)-R(ρ, θ_s*).
+    *Convex L_n and R*: on the sphere of radius ε around z♠ the continuous f exceeds f* by some 2κ'+s (extreme values),
+    and |f-f'| ≤ κ' on the ball for small κ (uniform continuity); so f' has its minima in the ball.
+    *Continuous L_n and R, bounded below* (by 0, as in Lemmas 29 and 30), with R(ρ, θ) ≥ c wherever ‖ρ-θ‖ ≥ D(c): by
+    (41) to (47) as repaired.  Where f ≤ f*+1, or f' ≤ f*+1 with κ ≤ 1, every R(ρ, θ_n) is at most c = f*+1, that of s
+    too: so ρ is within D of θ♠ or θ_s*, the θ_n within D of ρ, and all such points are in one compact set K.  On K
+    without the open ball of radius ε around z♠ the least value of f is above f* (extreme values, uniqueness), so f ≥
+    f*+η there for some η ≤ 1.  For small κ, |f-f'| ≤ η/3 on K (uniform continuity).  So f' exceeds f'(z♠) by η/3 on K
+    outside the ball, and by 2/3 outside K.
     Instances: noiseless answers to least squares with ℓ2², exact.
     """
     tally = Tally()
     stays_near(tally)
-    least, eta, first, second, third = sp.symbols("f_* eta s1 s2 s3", nonnegative=True)
+    least, eta, first, second, third, rest = sp.symbols("f_* eta s1 s2 s3 r", nonnegative=True)
     outside, centre = least + eta + first - (eta / 3 - second), least + eta / 3 - third
     left = eta / 3 + first + second + third
-    tally.step(vanishes(outside - centre - left), "any R: f' outside exceeds f'(z♠) by η/3 or more")
+    tally.step(vanishes(outside - centre - left), "not convex: f' on K outside the ball exceeds f'(z♠) by η/3 or more")
+    beyond = (least + 1 + first) - centre.subs(eta, 1 - rest)
+    tally.step(
+        vanishes(beyond - (sp.Rational(2, 3) + rest / 3 + first + third)), "and outside K by 2/3 or more, η = 1-r"
+    )
     _imitation(tally, share, target_shift)
     return tally.evidence()
 

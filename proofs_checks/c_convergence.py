@@ -257,18 +257,48 @@ def _step_of_huber(x: Fraction, slope: Fraction) -> Fraction:
 @check(
     "lem17_bounded_loss",
     method="class",
-    falsehoods={"errors_need_not_vanish": {"error": Fraction(2)}, "step_beyond_two_over_l": {"reach": Fraction(3)}},
+    printed={"has_minimizer": False},
+    falsehoods={
+        "errors_need_not_vanish": {"error": Fraction(2)},
+        "step_beyond_two_over_l": {"reach": Fraction(3)},
+        "without_a_minimizer": {"has_minimizer": False},
+    },
+    errata=Erratum(
+        place="Lemma 17",
+        repair="Suppose that the limiting loss has a minimizer ρ* (see Lemma 15), which the proof takes for granted.",
+        survives="Yes, where a minimizer exists. Else (N = 2, smooth-ℓ2, d ≥ 2) reports of length λ that turn slowly "
+        "enough towards their limit send ρ so far aside that the loss grows beyond every bound.",
+    ),
 )
-def loss_stays_bounded(*, error: Fraction = Fraction(1, 4), reach: Fraction | int = 1) -> Evidence:
-    """f(ρ^t) ≤ M for all t, for η ≤ 1/L and errors that fall below μ/4.
+def loss_stays_bounded(
+    *, error: Fraction = Fraction(1, 4), reach: Fraction | int = 1, has_minimizer: bool = True
+) -> Evidence:
+    """f(ρ^t) ≤ M for all t, for η ≤ 1/L and errors that fall below μ/4, if f has a minimizer ρ*.
 
     Proof.  Outside the unit ball around ρ* the loss decreases, by (64) as repaired and (65)-(68); from inside it a step
     reaches at most the ball of (71), of radius r = 1+η(L+e), on which the loss is at most f*+Lr²/2.  So, from the
     round T on in which errors are small, f(ρ^t) ≤ M := max(f(ρ^T), f*+Lr²/2) by induction; before T there are finitely
     many values.
+
+    Without a minimizer: N = 2, smooth-ℓ2, d = 2, λ = ν = 1, no data, limit g∞ = -(1, 0).  Report -u with a unit vector
+    u for many rounds: e(ρ) ≥ ‖ρ‖-c falls to no minimum, so that ‖ρ‖ grows beyond all bounds, while ‖ρ‖-uᵀρ stays
+    bounded, as e(ρ)-uᵀρ does not increase.  So f = e-ρ_1 grows like (1-u_1)‖ρ‖.  Go on until f > k, then take a u that
+    is nearer to (1, 0), for k = 1, 2, ...: the reports converge, f is unbounded.  Instances: f on the ray of u.
     """
     tally = Tally()
-    if error <= Fraction(1, 4) and reach <= 1:
+    if not has_minimizer:
+        for (first, k), most in product([(Fraction(3, 5), 10**4), (Fraction(399, 401), 10**7)], [10, 10**3]):
+            z, root = Fraction(k * k - 1, 2 * k), Fraction(k * k + 1, 2 * k)  # root = √(1+z²)
+            pull = z / root
+            length = z + pull / 2  # ‖ρ‖ where ‖ρ-θ‖ = z and 2νθ = pull
+            tally.claim(
+                at_most((pull / 2) ** 2 + root - first * length, most),
+                "f(ρ) <= M on the way of ρ^t under reports of length 1, ρ = ‖ρ‖·u",
+                u=[first, Fraction(4, 5) if first == Fraction(3, 5) else Fraction(40, 401)],
+                length=float(length),
+                M=most,
+            )
+    if error <= Fraction(1, 4) and reach <= 1 and has_minimizer:
         bound = -ETA / 2 * G**2 + ETA * ZETA * G
         upper = -ETA * G * (G - ZETA) + L / 2 * ETA**2 * G**2
         tally.step(vanishes(bound - upper - ETA / 2 * (1 - ETA * L) * G**2), "the loss falls by Lemma 16")
@@ -359,8 +389,8 @@ def recursion_tends_to_zero(*, contracts: bool = True, errors_vanish: bool = Tru
     """u_{t+1} ≤ αu_t + δ_t with 0 ≤ α < 1 and δ_t → 0 gives u_t → 0.
 
     Proof.  u_{t+1} ≤ α^{t+1}u_0 + Σα^τδ_{t-τ}.  Let δ_s ≤ ε(1-α)/2 for s ≥ T; the late terms sum to at most
-    (ε(1-α)/2)/(1-α) = ε/2, and the early ones are M_0α^{t+1}.  With α = 1/(1+x) that is at most M_0/(1+(t+1)x)
-    (Bernoulli), which is below ε/2 from t = 2M_0/(εx) on.  For α = 0, u_{t+1} ≤ δ_t.
+    (ε(1-α)/2)/(1-α) = ε/2, and the early ones with u_0 are Mα^{t+1}, M = u_0+M_0.  If M > 0, with α = 1/(1+x) that is
+    at most M/(1+(t+1)x) (Bernoulli), which is below ε/2 from t = 2M/(εx) on.  For α = 0, u_{t+1} ≤ δ_t.
     """
     tally = Tally()
     alpha, eps, u, d = sp.symbols("alpha epsilon u delta", positive=True)
@@ -565,7 +595,7 @@ def from_squares_to_distances(*, of_delta: Fraction | int = 1, rate: Fraction | 
 @check(
     "lem15_convergence",
     method="class",
-    unneeded={"η ≤ 1/L (any η < 2/L will do; seen on instances, see C4)": {"reach": Fraction(3, 2)}},
+    unneeded={"η ≤ 1/L (any η < 2/L will do; proved in C4)": {"reach": Fraction(3, 2)}},
     printed={"interior": False},
     falsehoods={
         "limit_on_the_boundary": {"interior": False},
@@ -584,8 +614,8 @@ def from_squares_to_distances(*, of_delta: Fraction | int = 1, rate: Fraction | 
 def global_model_converges(*, interior: bool = True, nu: Fraction | int = 1, reach: Fraction | int = 1) -> Evidence:
     """The global model converges for η ≤ 1/L, if ν > 0 and the limiting loss has a minimizer.
 
-    Proof.  (88), (89) and (93) give u_{t+1} ≤ (1-ημ/2)u_t + 2η‖ζ_t‖ on a compact set that contains all iterates
-    (Lemma 18), where μ > 0 is the modulus on it (Lemma 13); Lemma 19 ends it.
+    Proof.  (88), (89) and (93) give u_{t+1} ≤ (1-ημ/2)u_t + 2η‖ζ_t‖ on a ball that contains all iterates (Lemma 18)
+    and ρ*, where μ > 0 is the modulus on it (Lemma 13), and 0 < ημ ≤ 1 as μ ≤ L; Lemma 19 ends it.
 
     Without a minimizer it fails.  N = 2, smooth-ℓ2, no data, ν > 0, g_s = -λ throughout: the honest report is
     F(ρ) = λz/√(1+z²) < λ for every ρ, so F(ρ)+g_s < 0 and ρ increases for ever; a finite limit would need F = λ.

@@ -9,9 +9,9 @@ whose residual lies in an interval of length 1); ‖θ_h†‖ ≤ K; H honest u
 .. math:: I \ \ge\ \max\Big\{\frac{8d^2M^4}{\lambda^2}\ln\frac{2Hd(d+1)}\delta,\
           \Big(\frac{g+\sqrt{g^2+4\beta\varepsilon c}}{2\beta\varepsilon}\Big)^2\Big\}
 
-data of each honest user are enough, where E = λ_R for ℓ2 and smooth-ℓ2, whatever the others hold, and
+data of each honest user, or more, are enough, where E = λ_R for ℓ2 and smooth-ℓ2, whatever the others hold, and
 :math:`E = 2\sqrt{\lambda_R(\Delta_0 + H(g^2+4\nu^2K^2)/\beta)}` for ℓ2², where Δ₀ depends on the fixed data of the
-others alone.
+others alone.  The losses of all users are convex and nonnegative, as in (5) with ν ≥ 0.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def error_on_the_event(
     Here E bounds ‖∇R(ρ*, θ_h*)‖: it is λ for ℓ2 and smooth-ℓ2, and 2√(λ(Δ₀+ΣG_h²/(2a_h))) for ℓ2², with Δ₀ =
     Σλ‖ρ₀-θ_h†‖² + Σ_{n∉H}[L_n(θ_n⁰)+λ‖ρ₀-θ_n⁰‖²-inf L_n] for any ρ₀ and θ_n⁰.
 
-    Proof.  At a minimum ∇L_h(θ_h*) is a (sub)gradient of R, so a·min(1, r)-G ≤ E; r ≥ 1 would say a ≤ E+G.  For ℓ2²,
+    There is a minimum if H is not empty: L_h tends to infinity, as a > G, hence with R all of the loss does, which is
+    convex and bounded below.
+    Proof.  At a minimum ∇L_h(θ_h*) is a (sub)gradient of R (for ℓ2 at the kink any vector of length at most λ), so
+    a·min(1, r)-G ≤ E; r ≥ 1 would say a ≤ E+G.  For ℓ2²,
     ‖∇R‖² = 4λR.  Integrating the hypothesis along the ray, L_h(θ) ≥ L_h(θ_h†)-G²/(2a).  The loss at the minimum is at
     most that at (ρ₀, θ_H†, θ⁰); subtract the least values of the L_n: all regularizers together are at most
     Δ₀+ΣG_h²/(2a_h).

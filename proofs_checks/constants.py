@@ -114,7 +114,8 @@ def linear_gradient_pac_constant() -> Constant:
 def local_models() -> Constant:
     """The Lipschitz constant of θ*: L/μ of Lemma 8 for one user, as repaired, against √(L_R/(8ν)), sharp at λ = ν."""
     lam = nu = 1.0
-    smooth, mu = 2 * nu + 4 * lam, min(nu / 2, nu * lam / (nu + 2 * lam))
+    mu_r = 2 * lam  # the modulus of λ‖·‖²
+    smooth, mu = 2 * nu + 4 * lam, min(nu / 2, nu * mu_r / (nu + 2 * mu_r))
     return Constant(
         "Lipschitz constant of θ*",
         "ℓ2², λ = ν = 1, no data",

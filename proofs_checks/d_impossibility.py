@@ -29,12 +29,13 @@ def trimmed_mean(values: list[Fraction], drop: int) -> Fraction:
     strengthen=lambda excess: {"epsilon": 1 + excess},
 )
 def half_of_the_users_suffice(*, minority: bool = False, epsilon: Fraction = Fraction(1, 4)) -> Evidence:
-    """For F ≥ N/2 there are disjoint honest groups of N-F users, who prefer -1 and 1; no ρ is within √ε of both, for
-    ε < 1.
+    """For N/2 ≤ F < N two disjoint groups of N-F users prefer -1 and 1, and no ρ is within √ε of both, for ε < 1.
 
-    Proof.  With probability at least 1-2δ > 0, for δ < 1/2, both guarantees hold on the same data.
-    (ρ+1)²+(ρ-1)² = 2ρ²+2 ≥ 2 > 2ε.  For F < N/2 it is false: the trimmed mean is (F, N, C)-Byzantine learning
-    in d = 1.
+    Proof.  Let each group answer as many queries as its own guarantee asks for; for each the other users are Byzantine,
+    who may report anything, these data too.  With probability at least 1-2δ > 0, for δ < 1/2, both guarantees hold on
+    the same data.  Each group agrees, so its diameter is 0, and (4) says (ρ+1)² ≤ ε and (ρ-1)² ≤ ε; but
+    (ρ+1)²+(ρ-1)² = 2ρ²+2 ≥ 2 > 2ε.  In d > 1 let the groups prefer -e_1 and e_1: ρ is then the first coordinate.
+    For F < N/2 it is false: the trimmed mean is (F, N, C)-Byzantine learning in d = 1.
     """
     tally = Tally()
     if not minority and epsilon < 1:
@@ -74,18 +75,26 @@ def half_of_the_users_suffice(*, minority: bool = False, epsilon: Fraction = Fra
     strengthen=lambda excess: {"share": 1 + excess},
 )
 def no_constant_below(*, share: Fraction = Fraction(99, 100)) -> Evidence:
-    """For C < m = F/(N-F) some ε > 0 leaves no ρ with ρ² ≤ ε and (ρ-m)² ≤ C²+ε.
+    """For 0 ≤ C < m = F/(N-F) some ε > 0 leaves no ρ with ρ² ≤ ε and (ρ-m)² ≤ C²+ε.
 
-    Proof.  With probability at least 1-2δ > 0 both guarantees hold on the same data.  With e = √ε < (m²-C²)/(2m):
-    (m-e)² - (C²+e²) = m²-C²-2me > 0.  In the second world F of the N-F honest users prefer 1, the others 0, so the
-    mean is m and the diameter 1; all users prefer 0 in the first.  At C = m the
-    answer ρ = 0 meets both.
+    Proof.  For F ≥ N/2 this is Corollary 1, and for F = 0 there is no such C; so let 0 < F < N/2.  All users answer I
+    queries, where I is large enough for both guarantees (see the part `proof_common_number`): the first N-F with the
+    model 0, the last F with 1.  In the first world the first N-F are honest, who agree on 0: ρ² ≤ ε.  In the second
+    the last N-F are, of whom F prefer 1 and N-2F prefer 0, so that the mean is m and the diameter 1: (ρ-m)² ≤ C²+ε.
+    With probability at least 1-2δ > 0 both hold on the same data.  With e = √ε < (m²-C²)/(2m), which is below m:
+    ρ ≤ e gives (ρ-m)² ≥ (m-e)², and (m-e)²-(C²+e²) = m²-C²-2me > 0.  In d > 1 all this is on a line, and ρ is the
+    coordinate along it.  At C = m the answer ρ = 0 meets both.
     """
     tally = Tally()
-    e = sp.Symbol("e", positive=True)
+    e, spare = sp.symbols("e s", positive=True)
     if share < 1:
         tally.step(vanishes((M - e) ** 2 - (C**2 + e**2) - (M**2 - C**2 - 2 * M * e)), "(m-e)²-(C²+e²) = m²-C²-2me")
+        # e is below (m²-C²)/(2m) by s.
+        left = (M**2 - C**2 - 2 * M * e).subs(e, (M**2 - C**2) / (2 * M) - spare)
+        tally.step(vanishes(left - 2 * M * spare), "which is 2ms > 0")
+        tally.step(vanishes(M - ((M**2 - C**2) / (2 * M) - spare) - (M**2 + C**2) / (2 * M) - spare), "m-e > 0")
         both_events(tally)
+        tally.adopt(consequence_of_both_guarantees())
 
     def decide(m: Fraction, rho: Fraction) -> bool:
         c = share * m
@@ -117,6 +126,7 @@ def no_constant_below(*, share: Fraction = Fraction(99, 100)) -> Evidence:
         place="(96)",
         repair="|ρ|² ≤ ε gives |ρ| ≤ √ε, so C² ≥ (F/(N-F) - √ε)² - ε.",
         survives="Yes: the limit ε → 0 is the same.",
+        scan=True,
     ),
 )
 def consequence_of_both_guarantees(*, root: bool = True) -> Evidence:
@@ -141,6 +151,59 @@ def consequence_of_both_guarantees(*, root: bool = True) -> Evidence:
             rho=rho,
             C_squared=c_squared,
         )
+    return tally.evidence()
+
+
+def _model_of(number: int) -> Fraction:
+    """Return the rational that a number of data stands for: 2^k(2b+1) is ±⌈k/2⌉/(b+1), so that each has a number."""
+    k = (number & -number).bit_length() - 1
+    return Fraction((-1) ** k * ((k + 1) // 2), ((number >> k) - 1) // 2 + 1)
+
+
+def _number_of(model: Fraction) -> int:
+    k = 2 * abs(model.numerator) - (model.numerator < 0)
+    return int(2**k * (2 * (model.denominator - 1) + 1))
+
+
+def _read_off(sizes: list[int]) -> Fraction:
+    """Answer what the number of data that most users share stands for; the data themselves are not looked at."""
+    return _model_of(max(set(sizes), key=sizes.count))
+
+
+@check(
+    "cor2_heterogeneity",
+    part="proof_common_number",
+    method="certified",
+    printed={"at_least": False},
+    falsehoods={"exactly_the_number": {"at_least": False}},
+    errata=Erratum(
+        place="Definition 2, `by answering I queries`, read as exactly I, and the proof of Corollary 2, where the two "
+        "honest groups overlap and answer one number of queries",
+        repair="Ask in Definition 2 for at least I queries, as in Definition 1: then the larger of the two numbers "
+        "serves both groups. (Corollary 1 needs no common number, as its groups are disjoint.)",
+        survives="Yes, with `at least`. With exactly I no: I may depend on the preferred models, so a learner that "
+        "reads the mean off the number of data that most users share meets (4) with C = 0 for F < N/2.",
+    ),
+)
+def numbers_of_data_can_be_shared(*, at_least: bool = True) -> Evidence:
+    """A guarantee for all numbers of queries from I on is one for a number that serves both worlds; at I alone, not.
+
+    The learner of the instances looks at the numbers of data alone: the one that N-F > N/2 users share stands for a
+    rational.  For the number of a rational near the honest mean it is right, whatever the F others report; at others
+    it is not.
+    """
+    tally = Tally()
+    epsilon = Fraction(1, 100)
+    for n, f in [(3, 1), (5, 2), (7, 3)]:
+        worlds = [Fraction(0), Fraction(f, n - f)]  # the honest means
+        own = [_number_of(mean) for mean in worlds]
+        numbers = [[max(own)] * 2] if at_least else [own]
+        for chosen in numbers:
+            met = True
+            for mean, number in zip(worlds, chosen, strict=True):
+                for lie in (0, 1, number, number + 1):
+                    met = met and (_read_off([number] * (n - f) + [lie or 1] * f) - mean) ** 2 <= epsilon
+            tally.claim(not met, "the learner breaks (4) with C = 0 in one world", N=n, F=f, numbers=chosen)
     return tally.evidence()
 
 

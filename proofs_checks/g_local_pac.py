@@ -73,41 +73,61 @@ def _extremal(x: Fraction, a: Fraction, b: Fraction, root: int) -> Fraction:
     return a * size * huber - b * power * x
 
 
+def _least(a: Fraction, b: Fraction, root: int) -> tuple[Fraction, Fraction]:
+    """Return where the extremal loss is least, and by how much it is below its value at θ†: B²I^{2α-1}/(2A)."""
+    return b / (a * root), b**2 * root**2 / (2 * a)
+
+
 @check(
     "lem29_local_models_bounded",
     part="proof_160",
     method="certified",
     equations=(160,),
-    printed={"others_count": False},
-    falsehoods={"others_ignored": {"others_count": False}},
+    printed={"compare_with": "preferred"},
+    falsehoods={
+        "preferred_models": {"compare_with": "preferred"},
+        "preferred_models_and_as_many_data_each": {"compare_with": "preferred", "counted": True},
+    },
     errata=Erratum(
         place="(160) and I_1",
         repair="The losses of the other honest users may fall below their values at the preferred models, by up to "
-        "B²I^{2α-1}/(2A) each; so "
-        "take I with AI - 2BI^α > L⁰ + (|H|-1)B²I^{2α-1}/(2A), which holds for large I as 2α-1 < 1.",
+        "B²I^{2α-1}/(2A), I their own number of data, which Definition 1 does not bound. So compare with (0, m_H, 0) "
+        "instead of (0, θ_H†, 0), m_h within 2 of θ_h† and L_h(m_h) ≤ inf L_h + 1: a model farther than 2 costs more "
+        "as soon as its user has I data with AI - 2BI^α > |H| + ΣR(0, m_h) + Σ_{n∉H}(L_n(0)+R(0, 0)).",
         survives="Yes: the lemma says only that I is large enough.",
     ),
 )
-def far_model_costs_more(*, others_count: bool = True) -> Evidence:
-    """If one honest model is farther than 2, the loss exceeds that of the preferred models, for I beyond the threshold.
+def far_model_costs_more(*, compare_with: str = "minimizers", counted: bool = False) -> Evidence:
+    """If one honest model is farther than 2, the loss exceeds that where every honest loss is least.
 
     Instances: |H| users with the extremal convex loss (L' = AI·clip(x) - BI^α), α = 3/4, preferred models 0, ℓ2² with
-    λ = 10⁻⁶, no other users, so L⁰ = 0; one model at 2.01, the others at their best.
+    λ = 10⁻⁶, no other users, so L⁰ = 0; one model at 2.01, the others at their best, with as many data or with more.
+    `counted` adds their gain at equal numbers of data, (|H|-1)B²I^{2α-1}/(2A), to the threshold.
     """
     tally = Tally()
     a = b = Fraction(1)
-    for users, root in product([1, 2, 10, 80, 1000], range(5, 40)):
-        size = Fraction(root**4)
-        lowest = b**2 * root**2 / (2 * a)
-        gain = a * size - 2 * b * Fraction(root**3)
-        if not (root > 4 * b / a and (not others_count or gain > (users - 1) * lowest)):
+    lam, far = Fraction(1, 10**6), Fraction(201, 100)
+    for more, users, root in product([1, 10], [1, 2, 10, 80, 1000], range(5, 40)):
+        gain = a * root**4 - 2 * b * Fraction(root**3)
+        (mine, least), (best, lowest) = _least(a, b, root), _least(a, b, more * root)
+        if compare_with == "preferred":
+            is_enough = root > 4 * b / a and (not counted or gain > (users - 1) * least)
+        else:
+            is_enough = gain > users * (1 + 4 * lam)
+        if not is_enough:
             tally.skip()
             continue
-        best = b * Fraction(root**3) / (a * size)
-        far = Fraction(201, 100)
-        change = _extremal(far, a, b, root) + (users - 1) * _extremal(best, a, b, root)
-        change += Fraction(1, 10**6) * (far**2 + (users - 1) * best**2)
-        tally.claim(less(0, change), "Loss(ρ=0, θ) > Loss(0, θ†)", users=users, I=size, change=float(change))
+        cost = _extremal(far, a, b, root) - (users - 1) * lowest + lam * (far**2 + (users - 1) * best**2)
+        other = -least - (users - 1) * lowest + lam * (mine**2 + (users - 1) * best**2)
+        change = cost - (0 if compare_with == "preferred" else other)
+        tally.claim(
+            less(0, change),
+            "Loss(ρ=0, θ) > Loss(0, θ†)" if compare_with == "preferred" else "Loss(ρ=0, θ) > Loss(0, m)",
+            users=users,
+            I=root**4,
+            I_of_the_others=(more * root) ** 4,
+            change=float(change),
+        )
         if tally.has_witness:
             break
     return tally.evidence()
@@ -116,40 +136,60 @@ def far_model_costs_more(*, others_count: bool = True) -> Evidence:
 @check(
     "lem29_local_models_bounded",
     method="class",
-    falsehoods={"others_ignored": {"others_count": False}, "radius_one_half": {"radius": Fraction(1, 2)}},
+    falsehoods={
+        "preferred_models": {"compare_with": "preferred"},
+        "radius_one_tenth": {"radius": Fraction(1, 10)},
+    },
 )
-def models_stay_within_two(*, others_count: bool = True, radius: Fraction | int = 2) -> Evidence:
-    """Beyond the repaired threshold no honest model of a global minimum is farther than 2: any such point costs more
-    than θ†.
+def models_stay_within_two(*, compare_with: str = "minimizers", radius: Fraction | int = 2) -> Evidence:
+    """From some I on, no honest model of a global minimum is farther than 2, whatever the numbers I_h ≥ I of data.
 
-    Proof.  On the event of Definition 3, whose probability tends to 1 by hypothesis, integrate uᵀ∇L along the ray from
-    θ_h†: L_h(θ)-L_h(θ†) ≥ (AI/2-BI^α)r for r ≥ 2 for the far user, and ≥ -B²I^{2α-1}/(2A) for each other; and R ≥ 0.
-    Divided by I, the gain (A-2BI^{α-1}) for r = 2 tends to A, and L⁰/I+(|H|-1)B²I^{2α-2}/(2A) to 0, as α < 1.
+    R is bounded on bounded sets (each of the three is at most R(0, θ) with ‖θ‖ = K+2 for ‖m_h‖ ≤ K+2).
+    Proof.  On the events of Definition 3 for all h, each of probability tending to 1 in I_h, integrate uᵀ∇L_h along
+    rays from θ_h†: L_h(θ)-L_h(θ_h†) ≥ (AI_h/2-BI_h^α)r for r ≥ 2, which is positive for large I.  So inf L_h is that
+    over r ≤ 2, and there is m_h with r ≤ 2 and L_h(m_h) ≤ inf L_h+1.  Let c bound ΣR(0, m_h)+Σ_{n∉H}(L_n(0)+R(0, 0)).
+    The loss at the minimum is at most that at (0, m_H, 0), and no L_n and no R is negative; so L_f(θ_f*)-L_f(θ_f†) ≤
+    |H|+c for each honest f.  If θ_f* were farther than 2, the left-hand side would exceed AI_f-2BI_f^α, which
+    exceeds |H|+c from some I on, as α < 1.  (Preferred models instead of m_H do not do: the other honest losses may
+    gain B²I_h^{2α-1}/(2A), and I_h may be far larger than I_f.)
     """
     tally = Tally()
-    if others_count and radius == 2:
+    if compare_with == "minimizers" and radius == 2:
         along_the_ray(tally)
         # α = 1/(1+g): any exponent below 1 (exponents of at most 0 are smaller still).
-        power = 1 / (1 + sp.Symbol("g", positive=True)) - 1
-        for name, exponent in (("I^{α-1} → 0", power), ("I^{2α-2} → 0", 2 * power), ("L⁰/I → 0", -1)):
-            power_vanishes(tally, exponent, name)
+        power_vanishes(tally, 1 / (1 + sp.Symbol("g", positive=True)) - 1, "2BI^α/I → 0")
+        power_vanishes(tally, -1, "(|H|+c)/I → 0, so AI-2BI^α > |H|+c from some I on")
+        far, preferred, reached, mine, least, count = sp.symbols("L_f L_f† L_f(m) L_H L_H(m) H", real=True)
+        rest, at_zero, bound = sp.symbols("X X0 c", nonnegative=True)
+        optimal, competitor = far + mine + rest, reached + least + at_zero
+        parts = (competitor - optimal) + (preferred + 1 - reached) + (mine + count - 1 - least) + rest
+        tally.step(
+            vanishes((count + bound) - (far - preferred) - parts - (bound - at_zero)),
+            "|H|+c - (L_f(θ*)-L_f(θ†)) is a sum of five nonnegative terms",
+        )
     a = b = Fraction(1)
+    lam = Fraction(1)
     tally.step(
         vanishes(sp.solve(sp.diff(A * R**2 / 2 - B * R, R), R)[0] - B / A), "AIr²/2-BI^αr is least at r = BI^α/(AI)"
     )
-    for users, root in product([1, 3, 80], range(5, 30)):
-        size, power = Fraction(root**4), Fraction(root**3)
-        lowest = b**2 * root**2 / (2 * a)
-        enough = a * size - 2 * b * power > (users - 1) * lowest
-        if others_count and not enough:
+    for more, users, root in product([1, 10], [1, 3, 80], range(5, 30)):
+        (mine_at, least_f), (best, lowest) = _least(a, b, root), _least(a, b, more * root)
+        if a * root**4 - 2 * b * Fraction(root**3) <= users * (1 + 4 * lam):
             tally.skip()
             continue
-        for far in [radius + Fraction(1, 100), Fraction(5)]:
-            change = _extremal(far, a, b, root) - (users - 1) * lowest
-            if radius < 2:
-                change = _extremal(Fraction(1, 5), a, b, root) - (users - 1) * lowest
+        other = -least_f - (users - 1) * lowest + lam * (mine_at**2 + (users - 1) * best**2)
+        # Where a local loss is least is too near to be ruled out, if the radius is smaller than that.
+        for distance in [radius + Fraction(1, 100), Fraction(5), *([mine_at] if mine_at > radius else [])]:
+            cost = _extremal(distance, a, b, root) - (users - 1) * lowest
+            change = cost - (0 if compare_with == "preferred" else other)
             tally.claim(
-                less(0, change), "the far point costs more", users=users, I=size, distance=far, change=float(change)
+                less(0, change),
+                "the far point costs more",
+                users=users,
+                I=root**4,
+                I_of_the_others=(more * root) ** 4,
+                distance=distance,
+                change=float(change),
             )
     return tally.evidence()
 
@@ -203,14 +243,16 @@ def bound_on_the_regularizer(*, own_terms: bool = True) -> Evidence:
 @check(
     "lem30_global_model_bounded",
     method="class",
+    modulo=("extreme_value",),
     falsehoods={"l0_plus_one": {"own_terms": False}},
 )
 def global_model_is_bounded(*, own_terms: bool = True) -> Evidence:
-    """ρ* lies within D+2 of θ_h'†, where R ≥ c beyond distance D and c bounds Σ_h R(0, θ_h) + Σ_{n∉H}(L_n(0)+R(0, 0))
-    over ‖θ_h-θ_h†‖ ≤ 2.
+    """ρ* lies within D+2 of θ_h'†, where R > c beyond distance D and c bounds Σ_h R(0, θ_h) + Σ_{n∉H}(L_n(0)+R(0, 0))
+    over ‖θ_h-θ_h†‖ ≤ 2 (a compact set, on which a continuous R is bounded; the three regularizers: at distance K+2).
 
-    Proof.  Loss(ρ*, θ*) ≤ Loss(0, (θ_H*, 0_{-H})).  The data terms of H are the same on both sides and cancel; what
-    remains on the left is nonnegative and contains R(ρ*, θ*_h').  The bound does not depend on the number of data of H.
+    Proof.  Loss(ρ*, θ*) ≤ Loss(0, (θ_H*, 0_{-H})).  The losses L_h of H are the same on both sides and cancel; what
+    remains on the left is nonnegative, as no L_n is negative, and contains R(ρ*, θ*_h').  So R(ρ*, θ*_h') ≤ c, and the
+    two are within D.  The bound does not depend on the numbers of data of H.
     """
     tally = Tally()
     mine, pulls, rest, zero_pulls, zero_rest, one = sp.symbols("L_H R_H X R0_H X0 R_h", nonnegative=True)
@@ -276,15 +318,20 @@ def distance_from_the_preferred_model(*, share: int = 2, factor: Fraction | int 
 @check(
     "lem5_local_pac",
     method="class",
+    modulo=("extreme_value",),
     falsehoods={"half_the_radius": {"factor": Fraction(1, 4)}, "without_the_pull": {"with_pull": False}},
 )
 def honest_user_recovers_its_model(*, factor: Fraction | int = 1, with_pull: bool = True) -> Evidence:
-    """‖θ_h*-θ_h†‖ ≤ (BI^α+E)/(AI), which is at most ε from I = max((2B/(Aε))^{1/(1-α)}, 2E/(Aε)) on; E bounds ‖∇R‖.
+    """‖θ_h*-θ_h†‖ ≤ (BI^α+E)/(AI), which is at most ε < 1 from I = max((2B/(Aε))^{1/(1-α)}, 2E/(Aε)) on; E bounds ‖∇R‖.
 
-    Proof.  Each event fails with probability at most δ/(2|H|) from some I on; so all hold with probability 1-δ.  On
-    them Lemma 29 keeps the honest models within 2, and Lemma 30 bounds R(ρ*, θ_h*) by a c that does not depend on I:
-    E = λ for ℓ2 and smooth-ℓ2, and E = 2√(λc) for ℓ2², as ‖∇R‖² = 4λR.  No other compactness is needed.  Then the
-    part `proof_168`.  Instances: the exact minimum of least squares with ℓ2², A = λ_min/2, BI^α = ‖ΣξQ‖+2ν‖θ†‖.
+    Proof.  There is a minimum, as ν > 0: the loss is continuous and at least νΣ‖θ_n‖²+ΣR, which tends to infinity.
+    Take any, and write I for the number of data of the honest user h, which need not be that of others.  Each event
+    fails with probability at most δ/(2|H|) from some I on; so all hold with probability 1-δ.  On them Lemma 29 keeps
+    the honest models within 2, and Lemma 30 bounds R(ρ*, θ_h*) by a c that does not depend on the numbers of data of
+    H: E = λ for ℓ2 and smooth-ℓ2, and E = 2√(λc) for ℓ2², as ‖∇R‖² = 4λR.  No other compactness is needed.  As L_h is
+    differentiable and R convex, -∇L_h(θ_h*) is a (sub)gradient of R(ρ*, ·), of norm at most E also where θ_h* = ρ*;
+    so the event gives 0 ≥ AI·min(r, r²)-(BI^α+E)r.  Then the part `proof_168` (r = 0 is what is wanted).
+    Instances: the exact minimum of least squares with ℓ2², A = λ_min/2, BI^α = ‖ΣξQ‖+2ν‖θ†‖.
     """
     tally = Tally()
     if factor == 1 and with_pull:

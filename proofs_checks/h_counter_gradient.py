@@ -25,7 +25,8 @@ def loss_is_strongly_convex(*, factor: Fraction | int = 1, with_nu: bool = True)
     """With ℓ2² and ν > 0 the global loss is strongly convex, and so is the others' minimized loss.
 
     Proof.  As Lemma 11 with μ = 2λ on the whole space: the Hessian of λ‖ρ-θ_1‖² (the printed proof drops λ) and of
-    Σν‖θ_n‖² are constant.  Partial minimization keeps the modulus (Lemma 10).  ν > 0 is a standing hypothesis here.
+    Σν‖θ_n‖² are constant.  Partial minimization keeps the modulus (Lemma 10), if there is another user at all.
+    ν > 0 is a standing hypothesis here.
     """
     tally = Tally()
     _modulus_of_the_loss(tally, factor, factor, with_nu)
@@ -133,6 +134,7 @@ def two_step_contraction(*, rate: Fraction = Fraction(7, 9), q: Fraction = Fract
         place="the bound on v_t in the proof of Theorem 4",
         repair="(7/9)^{(t-1)/2} is (√7/3)^t·(3/√7), so the constant is 3/√7 = 1.13 and not √7/3 = 0.88.",
         survives="Yes: some constant C is all that is used.",
+        scan=True,
     ),
 )
 def geometric_bound(*, inverse: bool = True, plain: bool = False) -> Evidence:
@@ -157,11 +159,13 @@ def geometric_bound(*, inverse: bool = True, plain: bool = False) -> Evidence:
     strengthen=lambda excess: {"reach": Fraction(1, 2) * (1 + excess) + Fraction(1, 10**3)},
 )
 def global_model_reaches_the_target(*, reach: Fraction = Fraction(1, 3)) -> Evidence:
-    """ρ^t → θ† for every constant η ≤ 1/(3L).
+    """ρ^t → θ† for every constant η ≤ 1/(3L), and the reports converge, to -F(θ†).
 
-    Proof.  With u_t = ‖ρ^{t+1}-ρ^t‖, (174) twice and L-smoothness give u_{t+1} ≤ ηL(u_t+u_{t-1}), which is the
+    Proof.  F is L-Lipschitz (Lemma 13; there are others, else F = 0).  The first report supposes that the others report
+    0, so that (174) holds with F_0 = 0 in the first round, and as it stands from the second on.  With
+    u_t = ‖ρ^{t+1}-ρ^t‖, (174) twice gives u_{t+1} ≤ ηL(u_t+u_{t-1}) from then on, which is the
     recursion of `proof_recursion`; so u_t ≤ C·r^t with r < 1, and by (174) ‖ρ^{t+1}-θ†‖ = η‖F_t-F_{t-1}‖ ≤ ηL·u_{t-1},
-    which tends to 0.
+    which tends to 0.  The report is g_t = (ρ^t-θ†)/η-F_{t-1}, and F_{t-1} → F(θ†).
     On a quadratic with one curvature L the recursion is exact: x_{t+1} = -q(x_t-x_{t-1}), q = ηL, which diverges for
     q > 1/2.
     """
@@ -180,6 +184,14 @@ def global_model_reaches_the_target(*, reach: Fraction = Fraction(1, 3)) -> Evid
         tally.step(bool((third + sp.sqrt(third**2 + 4 * third)) / 2 < 1) or None, "r < 1 for q = 1/3")
         tally.adopt(next_global_model())
         tally.adopt(difference_of_global_models())
+        previous, now, before, g_before, target = sp.symbols("rho0 rho1 F0 g0 target", real=True)
+        first_report = (previous - target) / ETA
+        tally.step(vanishes(previous - ETA * (before + first_report) - (target - ETA * before)), "(174) with F_0 = 0")
+        report = ((now - target) / ETA - ((previous - now) / ETA - g_before)).subs(
+            now, previous - ETA * (before + g_before)
+        )
+        settled = ((now - target) / ETA - before).subs(now, previous - ETA * (before + g_before))
+        tally.step(vanishes(report - settled), "g_t = (ρ^t-θ†)/η-F_{t-1}")
     roots = sp.solve(x**2 + q * x - q, x)
     tally.step(
         any(vanishes(root - (-q - sp.sqrt(q**2 + 4 * q)) / 2) for root in roots) or None,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
+from typing import Any
 
 import sympy as sp
 
 from proofs_checks.exact import LinearProblem, LinearUser, Vector, add, dot, times, vector
-from proofs_checks.registry import Decision, Erratum, Evidence, Tally, check
+from proofs_checks.registry import Decision, Erratum, Evidence, Tally, at_most, both, check, less
 from proofs_checks.search import attack, rationals, vanishes
 from proofs_checks.steps import limit_equation
 from proofs_checks.strategies import targeted
@@ -67,7 +69,9 @@ def one_point_moves_rho_to_target(*, of_nu: int = 2, of_lambda: int = 2, offset:
     """With g = F(θ†), θ♠ = θ†+g/(2λ), w = g+2νθ♠, the data point (w, wᵀθ♠+1) gives ρ* = θ† exactly; (0, 0) if w = 0.
 
     Proof.  Its local gradient at θ♠ is (wᵀθ♠-A)w + 2νθ♠ = -w+2νθ♠ = -g, and the pull is ∇_θR(θ†, θ♠) = 2λ(θ♠-θ†) = g:
-    they cancel.  In ρ, F(θ†)+2λ(θ†-θ♠) = g-g = 0.  The minimum is unique for ν > 0.
+    they cancel.  In ρ, F(θ†)+2λ(θ†-θ♠) = g-g = 0; and each other user is at its θ_n*(θ†), where its gradient is 0.  The
+    loss is convex, so (θ†, θ♠, θ*) is a minimum, and for ν > 0 it is the only one (Lemma 31).  The data of the others
+    are arbitrary; there may be none, or no other user (then F = 0).
     """
     tally = Tally()
     f, point, s, nu, lam = sp.symbols("F target s nu lambda", real=True)
@@ -155,17 +159,32 @@ def gradient_at_the_reported_model(*, offset: int = 1, with_nu: bool = True) -> 
 @check(
     "prop4_gradient_to_model",
     method="symbolic",
-    falsehoods={"without_lambda": {"of_lambda": False}, "without_two": {"two": 1}, "other_sign": {"sign": 1}},
+    falsehoods={
+        "without_lambda": {"of_lambda": False},
+        "without_two": {"two": 1},
+        "other_sign": {"sign": 1},
+        "without_convexity": {"convex": False},
+    },
     strengthen=lambda excess: {"two": 2 * (1 + excess)},
 )
 def reported_model_cancels_the_honest_gradient(
-    *, of_lambda: bool = True, two: Fraction | int = 2, sign: int = -1
+    *, of_lambda: bool = True, two: Fraction | int = 2, sign: int = -1, convex: bool = True
 ) -> Evidence:
     """With F(θ†) = -g and θ♠ = θ†-g/(2λ), the gradient F(θ†) + 2λ(θ†-θ♠) in ρ vanishes.
 
-    Proof.  At a constant rate ρ^t → θ† forces F(θ†)+g = 0, as F is Lipschitz; and 2λ(θ†-θ♠) = g.
+    Proof.  At a constant rate ρ^t → θ† forces F(θ†)+g = 0, as F is Lipschitz where the L_n are convex and the local
+    models are optimized (2λ(N-1) is a constant even if no L_n is smooth, C3); and 2λ(θ†-θ♠) = g.
+    Without convexity it fails: one honest user with the loss min((θ-1)², (θ+1)²), ν = 0 and λ = 1 has θ* = (ρ±1)/2,
+    + for ρ > 0 and either at 0.  From ρ > 0 the report 1 brings ρ to 0 (F+1 = ρ), where F may be 1 and not -1.
     """
     tally = Tally()
+    if not convex:
+        g_, theta_ = Fraction(1), Fraction(-1, 2)  # θ† = 0
+        for local in (Fraction(1, 2), Fraction(-1, 2)):
+            left_ = 2 * (0 - local) + 2 * (0 - theta_)
+            tally.claim(
+                left_ == 0, "F(θ†)+2λ(θ†-θ♠) = 0, loss min((θ-1)², (θ+1)²)", g=g_, local_model=local, left=left_
+            )
     g, target, lam = sp.symbols("g target lambda", positive=True)
     theta = target + sign * g / (sp.Rational(two) * (lam if of_lambda else 1))
     gradient = -g + 2 * lam * (target - theta)
@@ -234,6 +253,7 @@ def gradient_of_the_squared_distance(*, two: int = 2) -> Evidence:
         place="section 5.2, the displayed θ♠",
         repair="θ♠ = θ† - g/(2λ), as in Proposition 4; the text has g/2, which is the same only for λ = 1.",
         survives="Yes: Proposition 4 states it right (the experiments use λ = 1).",
+        scan=True,
     ),
 )
 def model_attack_from_the_limit_gradient(*, of_lambda: bool = True, two: int = 2) -> Evidence:
@@ -258,25 +278,112 @@ def model_attack_from_the_limit_gradient(*, of_lambda: bool = True, two: int = 2
     return tally.evidence()
 
 
+def _users_at_zero(others: int) -> tuple[LinearProblem, Vector, Vector, Vector]:
+    """Return N-1 honest users with one data point (1, 0) each, λ = ν = 1, target 1; and the target, θ♠ and w."""
+    user = LinearUser([vector([1])], vector([0]))
+    honest, target = LinearProblem((user,) * others, Fraction(1), Fraction(1), 1), vector([1])
+    g, theta = reported_model(honest, target)
+    return honest, target, theta, add(g, theta, 2 * honest.nu)
+
+
 @check(
     "claim_data_growth",
+    part="growth",
     method="symbolic",
-    printed={"unit_query": False},
+    falsehoods={"query_grows_like_n_squared": {"of_query": 2}, "answer_grows_like_n": {"of_answer": 1}},
+)
+def query_grows_like_n_and_answer_like_n_squared(*, of_query: int = 1, of_answer: int = 2) -> Evidence:
+    """‖w‖ = Θ(N) and wᵀθ♠+1 = Θ(N²) for the point of Theorem 5, where F(θ†) = (N-1)f with a fixed f ≠ 0.
+
+    Proof.  θ♠ = θ†+(N-1)f/(2λ) and w = (N-1)f+2νθ♠ are affine in N-1, so ‖w‖² and wᵀθ♠ are of degree 2; their leading
+    coefficients are ‖f‖²(1+ν/λ)² and ‖f‖²(1+ν/λ)/(2λ), both positive.  So are those of the printed point, (g, gᵀθ♠-1).
+    For f = 0, where the others' forces cancel at the target, nothing grows.
+    """
+    tally = Tally()
+    count, nu, lam, ff = sp.symbols("n nu lambda f.f", positive=True)
+    ft, tt = sp.symbols("f.t t.t", real=True)
+
+    def inner(u: tuple[Any, Any], v: tuple[Any, Any]) -> sp.Poly:  # of combinations of f and θ†
+        return sp.Poly(sp.expand(u[0] * v[0] * ff + (u[0] * v[1] + u[1] * v[0]) * ft + u[1] * v[1] * tt), count)
+
+    theta = (count / (2 * lam), sp.Integer(1))
+    w, g = (count + 2 * nu * theta[0], 2 * nu * theta[1]), (count, sp.Integer(0))
+    if (of_query, of_answer) == (1, 2):
+        for name, form, leading in (
+            ("‖w‖²", inner(w, w), ff * (1 + nu / lam) ** 2),
+            ("wᵀθ♠", inner(w, theta), ff * (1 + nu / lam) / (2 * lam)),
+            ("‖g‖²", inner(g, g), ff),
+            ("gᵀθ♠", inner(g, theta), ff / (2 * lam)),
+        ):
+            tally.step(form.degree() == 2 or None, f"{name} is of degree 2 in N-1")
+            tally.step(vanishes(form.LC() - leading), f"{name}: the leading coefficient, which is positive")
+    for others in (100, 1000):
+        sizes = []
+        for number in (others, 2 * others):
+            _, _, model, query = _users_at_zero(number)
+            sizes.append((abs(query[0]), dot(query, model) + 1))
+        for name, degree, small, large in (
+            ("query", of_query, sizes[0][0], sizes[1][0]),
+            ("answer", of_answer, sizes[0][1], sizes[1][1]),
+        ):
+            growth = large / small / 2**degree
+            tally.claim(
+                both(less(Fraction(9, 10), growth), less(growth, Fraction(11, 10))),
+                f"the {name} grows by 2^{degree} when N-1 doubles",
+                others=others,
+                growth=float(large / small),
+            )
+    return tally.evidence()
+
+
+@check(
+    "claim_data_growth",
+    part="spread",
+    method="symbolic",
+    falsehoods={"order_n_points": {"points_like": 1}, "divided_by_their_number": {"by_root": False}},
+)
+def point_spreads_over_many(*, points_like: int = 2, by_root: bool = True) -> Evidence:
+    """k times (w/√k, A/√k) has the same loss as once (w, A); with k ≥ ‖w‖², which is Θ(N²), no query is longer than 1.
+
+    Proof.  k·½(wᵀθ/√k-A/√k)² = ½(wᵀθ-A)² for every θ; so the minimum is that of Theorem 5.
+    Instances: k is the square of ⌈|w|⌉, d = 1, and the exact minimum is that of all k points.
+    """
+    tally = Tally()
+    k = sp.Symbol("k", positive=True)
+    margin, answer = sp.symbols("m A", real=True)
+    if by_root:
+        many = k * (margin / sp.sqrt(k) - answer / sp.sqrt(k)) ** 2 / 2
+        tally.step(vanishes(many - (margin - answer) ** 2 / 2), "k·½(m/√k-A/√k)² = ½(m-A)²")
+    for others in (1, 4, 10):
+        honest, target, theta, w = _users_at_zero(others)
+        root = ceil(abs(w[0]))
+        scale = Fraction(1, root if by_root else root**2)
+        point = (times(scale, w), scale * (dot(w, theta) + 1))
+        attacker = LinearUser([point[0]] * root**2, [point[1]] * root**2)
+        tally.claim(
+            both(at_most(abs(point[0][0]), 1), at_most(root**2, 25 * others**points_like)),
+            "queries of norm at most 1, and at most 25(N-1)^p points",
+            others=others,
+            points=root**2,
+            p=points_like,
+        )
+        tally.claim(is_minimum(joined(honest, attacker), target), "ρ* = target", others=others, points=root**2)
+    return tally.evidence()
+
+
+@check(
+    "claim_data_growth",
+    part="unit_query",
+    method="symbolic",
     falsehoods={"unit_query_is_impossible": {"unit_query": False}},
-    errata=Erratum(
-        place="section 5.3, growth of the single data point, read as a statement on every one-point attack",
-        repair="One point never *requires* a query of norm Θ(N) and an answer Θ(N²): the points (cw, cwᵀθ♠+1/c) all "
-        "give ρ* = θ†, and "
-        "with c = 1/‖w‖ the query has norm 1 and the answer Θ(N).",
-        survives="In part: the growth of the printed point is right, but a query of ordinary size suffices, so that "
-        "outlier "
-        "detection on queries alone does not help.",
-    ),
 )
 def a_unit_query_suffices(*, unit_query: bool = True) -> Evidence:
-    """The one-point attack can be given a query of norm 1 (c = 1/‖w‖), whatever N; `unit_query=False` claims it cannot.
+    """Other points do with a query of norm 1 (c = 1/‖w‖), whatever N; `unit_query=False` claims that none does.
 
-    Proof.  The data gradient of (cw, cwᵀθ♠+1/c) at θ♠ is (cs-(cs+1/c))cw = -w for every c ≠ 0, s = wᵀθ♠.
+    The text speaks of the point of Theorem 5 alone, whose query grows; so to find outliers among the queries is no
+    defence against one point (C10), and the answer of the point with a query of norm 1 still grows like N.
+    Proof.  The data gradient of (cw, cwᵀθ♠+1/c) at θ♠ is (cs-(cs+1/c))cw = -w for every c ≠ 0, s = wᵀθ♠; the rest is
+    as in Theorem 5.  If w = 0, the point (0, 0) or one with any query and no answer left over, (u, uᵀθ♠), does.
     Here d = 1, so that ‖w‖ is rational; N-1 honest users hold one data point (1, 0) each, λ = ν = 1, target 1.
     """
     tally = Tally()
@@ -284,12 +391,7 @@ def a_unit_query_suffices(*, unit_query: bool = True) -> Evidence:
     if unit_query:
         tally.step(vanishes((c_ * s_ - (c_ * s_ + 1 / c_)) * c_ * w_ + w_), "the data gradient is -w for every c")
     for others in (1, 4, 16, 64):
-        honest = LinearProblem(
-            tuple(LinearUser([vector([1])], vector([0])) for _ in range(others)), Fraction(1), Fraction(1), 1
-        )
-        target = vector([1])
-        g, theta = reported_model(honest, target)
-        w = add(g, theta, 2 * honest.nu)
+        honest, target, theta, w = _users_at_zero(others)
         c = 1 / abs(w[0])
         point = LinearUser([times(c, w)], [c * dot(w, theta) + 1 / c])
         reaches = is_minimum(joined(honest, point), target)

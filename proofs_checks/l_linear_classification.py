@@ -134,7 +134,7 @@ def project(point: Vector, normal: Vector, offset: Fraction, *, squared: bool = 
     falsehoods={"fourth_power": {"power": 4}, "other_sign": {"sign": 1}},
 )
 def projection_onto_a_hyperplane(*, power: int = 2, sign: int = -1) -> Evidence:
-    """P(X, y, c)ᵀy = c, P(P(X)) = P(X), and X-P(X) is a multiple of y."""
+    """P(X, y, c)ᵀy = c, P(P(X)) = P(X), and X-P(X) is a multiple of y, for y ≠ 0."""
     tally = Tally()
     x1, x2, y1, y2, c = sp.symbols("x1 x2 y1 y2 c", real=True)
     norm = (y1**2 + y2**2) ** (power // 2)
@@ -143,6 +143,7 @@ def projection_onto_a_hyperplane(*, power: int = 2, sign: int = -1) -> Evidence:
     on_plane = moved[0] * y1 + moved[1] * y2 - c
     tally.step(vanishes(on_plane), "P(X)ᵀy = c, in the plane of X and y")
     tally.step(vanishes((x1 - moved[0]) * y2 - (x2 - moved[1]) * y1), "X-P(X) is a multiple of y")
+    tally.step(vanishes(sign * on_plane / norm), "P(P(X)) = P(X): the second step is 0 times y")
     values = {x1: 1, x2: 2, y1: 3, y2: 4, c: 5}
     tally.claim(bool(on_plane.subs(values) == 0), "P((1, 2), (3, 4), 5)ᵀ(3, 4) = 5", excess=on_plane.subs(values))
     return tally.evidence()
@@ -196,6 +197,7 @@ def _softmax(margins: list[Fraction]) -> list[arb]:
         "positive. (The ridge term "
         "ν‖θ_s‖² of (5) is left out as well.)",
         survives="Yes: (187) is the gradient of the cross-entropy with the minus sign.",
+        scan=True,
     ),
 )
 @precise
@@ -334,7 +336,7 @@ def gradient_points_away(*, strictly: bool = False, coordinatewise: bool = False
     method="class",
     modulo=("extreme_value",),
     printed={"up_to_shift": False},
-    falsehoods={"whole_space": {"up_to_shift": False}},
+    falsehoods={"whole_space": {"up_to_shift": False}, "queries_on_a_line": {"spans": False}},
     errata=Erratum(
         place="section L.2, `which will be the minimum` and `gradient-PAC*`",
         repair="The K-class loss does not change when all class models move by one vector, so the reported model is "
@@ -347,24 +349,25 @@ def gradient_points_away(*, strictly: bool = False, coordinatewise: bool = False
     ),
 )
 @precise
-def overweighted_data_point_to_the_report(*, up_to_shift: bool = True) -> Evidence:
+def overweighted_data_point_to_the_report(*, up_to_shift: bool = True, spans: bool = True) -> Evidence:
     """α·Σ_Q Σ_a (σ_a(θ)-σ_a(θ♠))(θ_a-θ♠_a)ᵀQ > 0 for θ ≠ θ♠, queries that span, θ-θ♠ orthogonal to common shifts.
 
     So there the event of Definition 3 holds with some A > 0.  Proof.  Let φ(r) = uᵀ∇L(θ♠+ru), u a unit vector
-    orthogonal to common shifts; φ(0) = 0.  The Hessian is a sum over queries of variances of the numbers u_aᵀQ under σ,
-    which vanishes only if u_aᵀQ is the same for all a and Q: never, as queries span.  It is continuous, so at least
-    some c > 0 for r ≤ 1 and all u: φ(r) ≥ cr there.  L is convex, so φ(r) ≥ φ(1) ≥ c beyond: rφ(r) ≥ c·min(r, r²).
+    orthogonal to common shifts; φ(0) = 0.  The Hessian is a sum over queries of variances of the numbers u_aᵀQ under σ;
+    it vanishes only if, for each Q, u_aᵀQ is the same for all a; as queries span, then all u_a are equal, which is a
+    common shift.  It is continuous, so on the compact set of r ≤ 1 and all u it is at least some c > 0: φ(r) ≥ cr
+    there.  L is convex, so φ(r) ≥ φ(1) ≥ c beyond: rφ(r) ≥ c·min(r, r²).  The ridge term adds 2νuᵀθ ≥ -2ν‖θ♠‖ to φ.
     For a common shift v of all classes it is 0 for every α, while ‖θ-θ♠‖ = √K‖v‖ is as large as one likes.
     """
     tally = Tally()
-    if up_to_shift:
+    if up_to_shift and spans:
         first, second = sp.symbols("S_1 S_2", real=True)  # Σσ_a v_a and Σσ_a v_a², with Σσ_a = 1
         pairs = (second * 1 - 2 * first * first + second * 1) / 2  # ½ΣΣσ_aσ_b(v_a-v_b)²
         tally.step(vanishes(second - first**2 - pairs), "the Hessian is ½ΣΣσ_aσ_b(v_a-v_b)², v_a = u_aᵀQ")
         r, c, gain = sp.symbols("r c gain", positive=True)
         tally.step(vanishes(sp.integrate(c, (r, 0, r)) - c * r), "φ(r) >= cr for r <= 1")
         tally.step(vanishes(r * (c + gain) - c * r - r * gain), "rφ(r) >= cr for r >= 1")
-    queries = [vector([1, 0]), vector([0, 1])]
+    queries = [vector([1, 0]), vector([0, 1])] if spans else [vector([1, 0]), vector([-2, 0])]
     report = [vector([1, 0]), vector([0, 2]), vector([-1, 1])]
     moves = [[vector([1, 0]), vector([-1, 0]), vector([0, 0])], [vector([0, 2]), vector([0, -1]), vector([0, -1])]]
     if not up_to_shift:
@@ -377,7 +380,7 @@ def overweighted_data_point_to_the_report(*, up_to_shift: bool = True) -> Eviden
             is_zero = is_zero and len(set(gaps)) == 1
             before, after = _softmax([dot(r, q) for r in report]), _softmax([dot(m, q) for m in model])
             total += sum(((x - y) * ball(gap) for x, y, gap in zip(after, before, gaps, strict=True)), arb(0))
-        # A common shift leaves every probability as it is, so the sum is exactly 0.
+        # What moves all margins of a query alike leaves every probability as it is, so the sum is exactly 0.
         tally.claim(False if is_zero else less(0, total), "(θ-θ♠)ᵀ∇L > 0", report=report, move=move)
     return tally.evidence()
 
@@ -388,7 +391,7 @@ def overweighted_data_point_to_the_report(*, up_to_shift: bool = True) -> Eviden
     printed={"squared": False},
     falsehoods={"points_grow_like_n": {"squared": False}, "distance_does_not_grow": {"distance": False}},
     errata=Erratum(
-        place="section L.2, last paragraph",
+        place="section L.2, last paragraph, if `proportionally to N` is meant as the order, and not as a lower bound",
         repair="The distance ‖θ†-θ♠‖ grows like N, but the number of data grows like N²: s/W(1/e) labels at least for "
         "two "
         "classes (C12), and ΣA² ≥ 4s in regression (C11), with s = wᵀθ♠ = Θ(N²).",
@@ -400,7 +403,10 @@ def poison_grows_with_the_number_of_users(*, squared: bool = True, distance: boo
     """‖θ♠-θ†‖ = Θ(N) and s = wᵀθ♠ = Θ(N²), and the number of data is at least s/W(1/e) for two classes (C12).
 
     Proof.  With F(θ†) = (N-1)f, θ♠-θ† = (N-1)f/(2λ), and s is of degree 2 in N-1 with the leading coefficient
-    ‖f‖²(1+ν/λ)/(2λ) > 0.  Instances: N-1 users with one data point (1, 0) each, λ = ν = 1, target 1, d = 1.
+    ‖f‖²(1+ν/λ)/(2λ) > 0.  The forces of the data on θ♠ add up to w; that of a label with the margin x (for which it
+    speaks) has the product (1-σ(x))x = x/(1+e^x) with θ♠, which is at most v = W(1/e), that is ve^{1+v} = 1:
+    v(1+e^x)-x = e^y-1-y ≥ 0 with y = x-1-v.  So s ≤ v times the number of labels.
+    Instances: N-1 users with one data point (1, 0) each, λ = ν = 1, target 1, d = 1.
     """
     tally = Tally()
     if squared and distance:
@@ -410,6 +416,14 @@ def poison_grows_with_the_number_of_users(*, squared: bool = True, distance: boo
         tally.step(form.degree() == 2 or None, "s is of degree 2 in N-1 (products of vectors are inner products)")
         tally.step(vanishes(form.LC() - f**2 * (1 + nu / lam) / (2 * lam)), "its leading coefficient")
         tally.step(vanishes(sp.expand((model - target) - count * f / (2 * lam))), "θ♠-θ† = (N-1)f/(2λ)")
+        x, v, y = sp.symbols("x v y", real=True)
+        bound = v + sp.exp(x - 1 - v) - x  # ve^x = e^{x-1-v}
+        tally.step(vanishes(bound.subs(x, y + 1 + v) - (sp.exp(y) - 1 - y)), "v(1+e^x)-x = e^y-1-y")
+        tally.step(
+            vanishes(sp.diff(sp.exp(y) - 1 - y, y, 2) - sp.exp(y))
+            and vanishes(sp.diff(sp.exp(y) - 1 - y, y).subs(y, 0)),
+            "e^y-1-y is convex, and least at y = 0, where it is 0",
+        )
 
     def sizes(others: int) -> tuple[Fraction, Fraction]:
         # One user without data but (1, 0): θ* = 2λρ/(2ν+1+2λ), so F(1) = others·2λ(1-2λ/(2ν+1+2λ)) = others·6/5.

@@ -24,7 +24,10 @@ from theory.losses import local_gradient
 
 
 def stationarity_excess(problem: Problem, rho: Array, thetas: Array) -> float:
-    """Return how far 0 is from the subdifferential of the loss at (ρ, θ), where ties are exact.
+    """Return a distance of (ρ, θ) from the conditions above, ties exact: 0 exactly where the loss is least.
+
+    Where no tie matters it is the distance of 0 from the subdifferential; else the force at a tie is taken to be the
+    user's own, which is the best choice at a minimum and may be a worse one elsewhere.
 
     Examples
     --------

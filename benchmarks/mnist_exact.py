@@ -1,15 +1,15 @@
 r"""``python -m benchmarks.mnist_exact``: the paper's MNIST problem, solved exactly and certified.
 
-N users share the training images equally (drawn without replacement), K-class logistic regression with ℓ2² and λ = 1
-(section 5.1, Appendix I).  The paper has no weight ν; with ν = 0 the minimum does not exist as soon as some pixel is
-never active in some class, and this program says so with the pixel and the classes.  For ν > 0 it solves to rounding,
-certifies the point, and prints the accuracy of the global model on the test images.
+N users share the training images equally (drawn without replacement), K-class logistic regression with λ = 1 and ℓ2²,
+or, with ``--reg``, ℓ2 or smooth-ℓ2 (section 5.1, Appendix I).  The paper has no weight ν; with ν = 0 the minimum does
+not exist as soon as some pixel is never active in some class, and this program says so with the pixel and the classes.
+For ν > 0 it solves to rounding, certifies the point, and prints the accuracy of the global model on the test images.
 
 The ν of ``--nu`` are solved each for itself, those of ``--path`` each from the minimum for the one before, which is how
 small ν are reached; the time of a path is that of all its problems so far.
 
 ``--data`` takes an .npz file (x_train, y_train, x_test, y_test), a folder with the IDX files, or ``openml``; without it
-scikit-learn's bundled digits are used.  ``--peer SECONDS`` also runs L-BFGS-B, on the same compiled evaluations.
+scikit-learn's bundled digits are used.  ``--peer SECONDS`` also runs L-BFGS-B, on the same compiled evaluations (ℓ2²).
 ``results.json`` holds ``config``, ``environment``, ``rows``, ``peer``, ``first_call_seconds`` and ``peak_memory_gib``.
 """
 
@@ -37,11 +37,12 @@ from benchmarks._harness import (
     write_json,
 )
 from benchmarks._images import Images, load_images
+from benchmarks._pac_cells import REGULARIZERS
 from solvers import Solution, Status, certify, minimize
 from solvers._parallel import n_threads
 from solvers.data_terms import data_terms
 from solvers.optimality import gradient_at_zero
-from theory import Multinomial, Problem, ShapeError, SolverError, SquaredL2, UserDataset
+from theory import Multinomial, Problem, Regularizer, ShapeError, SolverError, SquaredL2, UserDataset
 from theory.arrays import as_nonnegative, as_positive
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ if TYPE_CHECKING:
 _MILESTONES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 
 
-def make_problem(images: Images, n_users: int, lam: float, nu: float, seed: int) -> Problem:
+def make_problem(images: Images, n_users: int, reg: Regularizer, nu: float, seed: int) -> Problem:
     """Share the training images among ``n_users`` users at random."""
     Q = images.queries("train")
     shares = np.array_split(generator(seed).permutation(len(Q)), n_users)
     users = [UserDataset(Q[rows], images.y_train[rows].astype(np.float64)) for rows in shares]
-    return Problem(users, Multinomial(images.n_classes), SquaredL2(lam), nu)
+    return Problem(users, Multinomial(images.n_classes), reg, nu)
 
 
 def accuracy(rho: np.ndarray, images: Images) -> float:
@@ -167,6 +168,7 @@ def solve(problem: Problem, images: Images, start: Solution | None, runs: int = 
     row |= {
         "relative_residual": solution.stats["relative_residual"],
         "iterations": solution.stats["iterations"],
+        "n_tied": solution.stats["n_tied"],
         "loss": problem.value(solution.rho, solution.thetas),
         "distance_bound": _finite(certificate.distance_bound),
         "gap_bound": _finite(certificate.gap_bound),
@@ -207,15 +209,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         start = [f"{row['nu']:g}", f"{row['seconds']:.2f}", spread]
         start.append(f"{row['path_seconds']:.2f}" if "path_seconds" in row else "")
         if "loss" not in row:
-            lines.append([*start, row["status"], "", "", "", "", "", ""])
+            lines.append([*start, row["status"], "", "", "", "", "", "", ""])
             continue
         bound = "unknown" if row["distance_bound"] is None else f"{row['distance_bound']:.1e}"
         lines.append(
             [*start, f"{row['relative_residual']:.1e}", str(row["iterations"]), f"{row['loss']:.10f}", bound,
-             f"{row['certify_seconds']:.2f}", f"{row['norm']:.1f}", f"{100 * row['test_accuracy']:.2f} %"]
+             f"{row['certify_seconds']:.2f}", f"{row['norm']:.1f}", str(row["n_tied"]),
+             f"{100 * row['test_accuracy']:.2f} %"]
         )  # fmt: skip
     headers = ("ν", "seconds", "min-max", "path so far", "relative gradient", "steps", "loss", "distance ≤",
-               "certified in", "‖Θ‖", "test accuracy of ρ*")  # fmt: skip
+               "certified in", "‖Θ‖", "tied", "test accuracy of ρ*")  # fmt: skip
     return format_table(headers, lines)
 
 
@@ -262,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
     options = Parser(prog="python -m benchmarks.mnist_exact", description=__doc__)
     options.add_argument("--data", help="an .npz file, a folder with IDX files, or openml (default: bundled digits)")
     options.add_argument("--users", type=int, default=10)
+    options.add_argument("--reg", choices=REGULARIZERS, default="squared_l2", help="the regularizer (%(default)s)")
     options.add_argument("--lam", type=float, default=1.0)
     options.add_argument("--nu", default="0,1e-3", help="numbers >= 0; each is solved for itself")
     options.add_argument(
@@ -282,15 +286,20 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     lam = as_positive(options.lam, "--lam", "def_regularization")
     alone, path = _parse_nu(options.nu, "--nu"), _parse_nu(options.path, "--path")
+    if options.peer > 0 and options.reg != "squared_l2":
+        raise ShapeError("--peer", "0 for any regularizer but squared_l2", f"{options.peer:g} with {options.reg}")
     if options.repetitions < 1:
         raise ShapeError("--repetitions", "an integer >= 1", str(options.repetitions))
     out = make_folder(options.out)
     images = load_images(None if options.quick else options.data)
     if not 1 <= options.users <= len(images.y_train):
         raise ShapeError("--users", f"1 to {len(images.y_train)}", str(options.users))
-    print(f"{images.name}: {len(images.y_train)} images, {options.users} users, K = {images.n_classes}, λ = {lam:g}")
+    print(
+        f"{images.name}: {len(images.y_train)} images, {options.users} users, K = {images.n_classes}, "
+        f"{options.reg} with λ = {lam:g}"
+    )
     first = first_call(images)
-    data = make_problem(images, options.users, lam, 1.0, options.seed)
+    data = make_problem(images, options.users, REGULARIZERS[options.reg](lam), 1.0, options.seed)
     rows = solve_all(data, images, alone, path, options.repetitions)
     print(table(rows))
     print(f"first call (compiling, or loading what was compiled): {first:.1f} s, not counted above")
@@ -306,7 +315,10 @@ def main(argv: list[str] | None = None) -> int:
         reached = ", ".join(f"{level} in {seconds:.1f} s" for level, seconds in peer["seconds_to_residual"].items())
         print(f"L-BFGS-B, ν = {nu:g}: relative gradient {peer['best_residual']:.1e} in {peer['seconds']:.0f} s "
               f"({peer['ended']}; {reached})")  # fmt: skip
-    config = {"data": images.name, "users": options.users, "lam": lam, "nu": alone, "path": path, "seed": options.seed}
+    config = {
+        "data": images.name, "users": options.users, "reg": options.reg, "lam": lam, "nu": alone, "path": path,
+        "seed": options.seed,
+    }  # fmt: skip
     record = {**environment(), "threads": n_threads()}
     record.pop("threads_per_worker")
     write_json(

@@ -20,7 +20,7 @@ from benchmarks._images import Images, load_images
 from benchmarks._speed_cells import fit_exponent, make_problem, residual, timed
 from benchmarks.solver_speed import Goal
 from solvers import minimize
-from theory import Logistic, Problem, SolverError, SquaredL2, UserDataset
+from theory import L2, Logistic, Problem, SmoothL2, SolverError, SquaredL2, UserDataset
 
 LOSSES, REGULARIZERS = ("linear", "logistic"), ("squared_l2", "smooth_l2")
 
@@ -528,8 +528,23 @@ def test_mnist_exact_solves_certifies_and_explains(tmp_path: Path, pictures: Ima
     assert (tmp_path / "mnist_exact.png").exists()
 
 
+@pytest.mark.parametrize("reg", ["l2", "smooth_l2"])
+def test_mnist_exact_takes_every_regularizer(reg: str, tmp_path: Path, pictures: Images) -> None:
+    data = str(write_npz(tmp_path / "a.npz", pictures))
+    options = ["--data", data, "--users", "3", "--nu", "0.1", "--path", "", "--lam", "50", "--reg", reg]
+    assert mnist_exact.main([*options, "--out", str(tmp_path)]) == EXIT_OK
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["config"]["reg"] == reg
+    # So strong a spring ties all users for ℓ2, and none for smooth-ℓ2.
+    assert results["rows"][0]["n_tied"] == (3 if reg == "l2" else 0)
+    assert results["rows"][0]["distance_bound"] < 1e-5
+    problem = mnist_exact.make_problem(pictures, 3, {"l2": L2, "smooth_l2": SmoothL2}[reg](50.0), 0.1, 999)
+    expected = minimize(problem, method="newton")
+    assert results["rows"][0]["loss"] == pytest.approx(problem.value(expected.rho, expected.thetas), rel=1e-12)
+
+
 def test_the_direction_at_nu_0_lowers_the_loss_for_ever(pictures: Images) -> None:
-    problem = mnist_exact.make_problem(pictures, 3, 1.0, 0.0, 999)
+    problem = mnist_exact.make_problem(pictures, 3, SquaredL2(1.0), 0.0, 999)
     solution = minimize(problem, throw=False)
     direction = solution.direction
     assert direction is not None
@@ -539,7 +554,7 @@ def test_the_direction_at_nu_0_lowers_the_loss_for_ever(pictures: Images) -> Non
 
 
 def test_a_certificate_that_does_not_hold_is_refused(pictures: Images) -> None:
-    problem = mnist_exact.make_problem(pictures, 3, 1.0, 0.0, 999)
+    problem = mnist_exact.make_problem(pictures, 3, SquaredL2(1.0), 0.0, 999)
     solution = minimize(problem, throw=False)
     found = mnist_exact.explain_no_minimum(solution, problem, pictures)
     pixel = found["pixel"]
@@ -549,7 +564,9 @@ def test_a_certificate_that_does_not_hold_is_refused(pictures: Images) -> None:
     other[np.argmax(pictures.y_train == next(k for k in range(3) if k not in found["classes_raised"])), pixel] = 9
     changed = replace(pictures, x_train=other)
     with pytest.raises(SolverError, match="none along which the loss decreases"):
-        mnist_exact.explain_no_minimum(solution, mnist_exact.make_problem(changed, 3, 1.0, 0.0, 999), changed)
+        mnist_exact.explain_no_minimum(
+            solution, mnist_exact.make_problem(changed, 3, SquaredL2(1.0), 0.0, 999), changed
+        )
     # The other way, and models that do not move together.
     for rho, thetas in ((-1.0, -1.0), (1.0, 0.5)):
         direction = replace(
@@ -563,7 +580,7 @@ def test_separable_labels_are_another_reason(rng: np.random.Generator) -> None:
     x = rng.integers(1, 256, (12, 16)).astype(np.uint8)  # every pixel is active in every class
     y = np.arange(12) % 3
     pictures = Images("few", x, y, x, y, 255.0)
-    problem = mnist_exact.make_problem(pictures, 3, 1.0, 0.0, 999)
+    problem = mnist_exact.make_problem(pictures, 3, SquaredL2(1.0), 0.0, 999)
     row, _ = mnist_exact.solve(problem, pictures, None)
     assert row["status"] == "NO_MINIMUM"
     assert "pixel" not in row["certificate"]
@@ -579,6 +596,8 @@ def test_separable_labels_are_another_reason(rng: np.random.Generator) -> None:
         (["--users", "0"], "--users: expected 1 to"),
         (["--repetitions", "0"], "--repetitions: expected"),
         (["--lam", "0"], "--lam = 0"),
+        (["--peer", "1", "--reg", "l2"], "--peer: expected 0"),
+        (["--reg", "l3"], "invalid choice"),
     ],
 )
 def test_bad_options_of_mnist_exact(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._harness import generator
-from solvers.learners import Personalized
+from solvers.learners import Minimax, Personalized
 from theory import L2, LeastSquares, SmoothL2, SolverError, SquaredL2, UserDataset
 from theory.arrays import Array
 from theory.impossibility import diameter, least_constant, two_worlds
@@ -43,6 +43,7 @@ LEARNERS: dict[str, str] = {
     "trimmed mean": "trimmed mean",
     "Krum": "Krum",
     "multi-Krum": "multi-Krum",
+    "minimax": "minimax",
 }
 REGULARIZERS: dict[str, type[SquaredL2] | type[L2] | type[SmoothL2]] = {
     "squared_l2": SquaredL2,
@@ -65,6 +66,7 @@ def rule_of(name: str, F: int) -> Rule:
         "trimmed mean": TrimmedMean(F),
         "Krum": Krum(F),
         "multi-Krum": MultiKrum(F),
+        "minimax": Minimax(F),
     }
     return rules[name]
 

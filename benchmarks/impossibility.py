@@ -6,14 +6,11 @@ For each learner the program searches honest and Byzantine models for the larges
 
 and sets it beside F/(N - F), below which no learner can be (Corollary 2).  What the search finds is a lower bound of
 the learner's true constant; "unbounded" means that it grows with the size of the attack.  The trimmed mean attains the
-bound for d = 1 (claim C21).
+bound for d = 1, and ``minimax`` (:class:`solvers.learners.Minimax`) for d <= 2 and, if F = 1, for every d (claim C21).
 
-For d > 1 the figure also shows √(2d/(d+1))·F/(N - F), which is attainable: for each set S of n = N - F users take the
-ball around their mean with radius r_S = (F/n)·(diameter of S).  Two such sets share a user if N > 2F, so their means
-are at most r_S + r_T apart, and the balls meet pairwise.  Euclidean balls that meet pairwise have a common point once
-their radii are multiplied by √(2d/(d+1)) (the expansion constant of ℝ^d, Grünbaum 1959), and a learner that returns
-such a point satisfies (4) for every H.  Whether some learner attains F/(N - F) itself for d > 1 is open
-(searches with N <= 7 and d <= 3 found no models for which the balls lack a common point).
+For d > 2 the figure also shows √(2d/(d+1))·F/(N - F), below which minimax stays (claim C21; it goes back to the
+expansion constant of ℝ^d, Grünbaum 1959).  Whether some learner attains F/(N - F) itself for d >= 3 and F >= 2 is open:
+no search has found models for which minimax does not.
 
 The learners of the paper (``ours``) are given so much data that the local models are the preferred ones; then ℓ2² is
 the mean and ℓ2 the geometric median.
@@ -22,7 +19,7 @@ the mean and ℓ2 the geometric median.
 ``F``, ``N``, ``dim``, ``bound``, ``worst`` (null if ``unbounded``), ``evaluations``, ``seconds``), and ``cells.jsonl``,
 the log that an interrupted run resumes from.
 
-A default run takes about two minutes on two processors.
+A default run takes two to three minutes on two processors.
 """
 
 from __future__ import annotations
@@ -61,6 +58,7 @@ SERIES = {
     "trimmed mean": Series("trimmed mean", OKABE_ITO["purple"], "P"),
     "Krum": Series("Krum", OKABE_ITO["yellow"], "h"),
     "multi-Krum": Series("multi-Krum", _figures.REFERENCE, "*"),
+    "minimax": Series("minimax", OKABE_ITO["black"], "o", is_hollow=True),
 }
 
 
@@ -134,8 +132,8 @@ def run(config: Config, out: Path, *, jobs: int = 1, fresh: bool = False, progre
 
 
 def attainable(d: int) -> float:
-    """Return √(2d/(d + 1)), the factor at which some learner stays in dimension d."""
-    return math.sqrt(2.0 * d / (d + 1.0))
+    """Return the factor of the bound at which some learner is known to stay in dimension d: 1, or √(2d/(d + 1))."""
+    return 1.0 if d <= 2 else math.sqrt(2.0 * d / (d + 1.0))
 
 
 def table(results: Results) -> str:
@@ -202,8 +200,7 @@ def _draw_panel(axes: Axes, results: Results, d: int, top: float) -> None:
     axes.axhline(1.0, color=_figures.REFERENCE, linewidth=1.0, zorder=1, label="bound of Corollary 2")
     grey: dict[str, Any] = {"fontsize": 7, "ha": "right", "va": "center", "color": _figures.REFERENCE}
     axes.annotate("excluded by Corollary 2", (high / 1.03, math.sqrt(least)), **grey)
-    # In the first panel the line coincides with the bound and only makes the legend's entry.
-    label = r"attainable, $\sqrt{2d/(d+1)}$"
+    label = "known to be attainable"
     axes.axhline(attainable(d), color=_figures.REFERENCE, linewidth=0.9, linestyle=":", zorder=1, label=label)
     names = results.config.learners
     for i, name in enumerate(names):

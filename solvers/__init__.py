@@ -23,7 +23,7 @@ from solvers.chain import (
     with_counts,
 )
 from solvers.joint import minimize
-from solvers.learners import Personalized
+from solvers.learners import Minimax, Personalized
 from solvers.local import honest_gradient, local_minima
 from solvers.path import minimize_path
 from solvers.result import Certificate, Direction, MinimizerSet, Solution, Status
@@ -35,6 +35,7 @@ __all__ = [
     "BatchSolution",
     "Certificate",
     "Direction",
+    "Minimax",
     "MinimizerSet",
     "PacVerdict",
     "Personalized",

@@ -39,9 +39,11 @@ from theory import (
     gradient_descent_rate,
     local_step,
     model_attack_contraction,
+    reported_model_from_gradient,
     smoothness,
     strong_convexity,
 )
+from theory.dynamics import is_plausible, local_smoothness
 from theory.regularizers import norms
 
 PAIRS = [(loss, reg) for loss in LOSSES for reg in REGULARIZERS]
@@ -129,6 +131,42 @@ def test_the_estimate_is_the_last_honest_sum(loss: Any, reg_type: Any, rng: np.r
     for t in range(1, 5):
         assert norms(seen[t] - run.honest_sums[t - 1]) <= tolerance
         assert norms(seen[t] - run.honest_sums[t]) > 100 * tolerance
+
+
+def test_a_regularizer_without_a_gradient_set_is_refused_at_once() -> None:
+    """Not in the first round: a class, and an object without ``project``."""
+    for reg in (SquaredL2, object(), None):
+        for make in (
+            lambda reg: CounterGradient([1.0], reg),
+            lambda reg: CounterGradientLocal([1.0], reg, 2),
+            lambda reg: ModelAttack([1.0], reg),
+        ):
+            with pytest.raises(ShapeError, match="reg: expected a regularizer"):
+                make(reg)
+
+
+def test_a_report_is_plausible_up_to_the_rounding_of_a_projection() -> None:
+    """P/2 + 3 units in the last place of ‖g‖: 3 for P = 1, not 4."""
+    for units, plausible in ((3, True), (4, False)):
+        assert is_plausible(np.array([2.0 * (1.0 + units * 2.0**-52)]), L2(2.0)) is plausible
+    for units, plausible in ((8, True), (9, False)):
+        g = np.zeros(11)
+        g[3] = -2.0 * (1.0 + units * 2.0**-52)
+        assert is_plausible(g, SmoothL2(2.0)) is plausible
+
+
+def test_a_model_near_the_boundary_is_no_farther_than_asked_or_needed() -> None:
+    """‖g‖ = 3 of λ = 5: the exact model is 3/4 away; less is kept, and more is not used, however much more."""
+    reg = SmoothL2(5.0)
+    for distance, expected in ((0.0, 0.0), (0.5, 0.5), (0.8, 0.75), (2.0, 0.75), (100.0, 0.75)):
+        found = reported_model_from_gradient([1.0], [3.0], reg, distance=distance)
+        assert found == pytest.approx(np.array([1.0 - expected]), abs=1e-15)
+    with pytest.raises(AssumptionError, match="'quartic'"):
+        reported_model_from_gradient([1.0], [3.0], Quartic())
+    # A distance of another sign would report the opposite of g.
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(AssumptionError, match="distance"):
+            reported_model_from_gradient([1.0], [3.0], reg, distance=bad)
 
 
 # -------------------------------------------------------------------------------------------------- the transition
@@ -442,6 +480,15 @@ def test_smoothness_and_convexity_of_e(loss: Any, reg_type: Any, rng: np.random.
         assert least < 1.5
 
 
+def test_short_queries_give_a_small_constant() -> None:
+    """2ν + φ''‖Q‖² with ‖Q‖ = 1/2, and 2ν where there is no query but 0, also for a loss without a known φ''."""
+    short, zero = UserDataset([[0.0, 0.5]], [1.0]), UserDataset(np.zeros((3, 2)), np.ones(3))
+    users = [short, zero, UserDataset.empty(2)]
+    assert local_smoothness(Problem(users, LeastSquares(), L2(1.0), nu=0.25)).tolist() == [0.75, 0.5, 0.5]
+    assert local_smoothness(Problem(users, Logistic(), L2(1.0), nu=0.25)).tolist() == [0.5625, 0.5, 0.5]
+    assert local_smoothness(Problem(users, Huber(), L2(1.0), nu=0.25)).tolist() == [math.inf, 0.5, 0.5]
+
+
 def test_the_contraction_of_a_model_attack(rng: np.random.Generator) -> None:
     """C8: ρ* moves by at most c < 1 times what the model moves; with a c 2 % smaller it is refuted."""
     closest = 0.0
@@ -457,6 +504,8 @@ def test_the_contraction_of_a_model_attack(rng: np.random.Generator) -> None:
         assert c < 1
         closest = max(closest, norms(moved) / (c * norms(a - b)))
     assert closest > 0.98
+    with pytest.raises(AssumptionError, match="regularizer l2"):
+        model_attack_contraction(random_problem(rng, Logistic(), L2, n_users=3, dim=2), 0)
 
 
 # ---------------------------------------------------------------------------------------------- predicted limits
@@ -537,6 +586,8 @@ BAD_REPORTS = {
     "finite vector": lambda self, view: np.full(3, np.nan),
     "differently": lambda self, view: 0.1 * np.random.default_rng(id(view)).standard_normal(3),
     "not plausible": lambda self, view: np.full(3, 9.0),
+    "of shape (3,): report": lambda self, view: [[0.0], [0.0, 0.0], [0.0]],
+    "found dtype": lambda self, view: ["a", "b", "c"],
     "fails with TypeError": lambda self, view: np.zeros(3) - view.previous_report,
     "changes what it is shown": mutates,
 }
@@ -565,6 +616,9 @@ def test_cga_against_another_server_is_refused(rng: np.random.Generator) -> None
     plain = federated_descent(problem, eta=0.1, n_rounds=2, attack=ConstantGradient([0.1, 0.1]), s=0)
     assert np.abs(run.rho[1]) == pytest.approx(0.1, rel=1e-6)  # Adam's first step has the length of the rate
     assert not np.allclose(run.rho, plain.rho)
+    # A model attack presumes no rule of the server either: it only reports a model, as honest users do.
+    models = ModelAttack([1.0, 1.0], problem.reg)
+    assert federated_descent(problem, eta=0.1, n_rounds=2, attack=models, s=0, server=Adam()).ignored == 0
     explicit = federated_descent(problem, eta=0.1, n_rounds=2, attack=cga, s=0, server=GradientStep())
     assert np.array_equal(explicit.rho, federated_descent(problem, eta=0.1, n_rounds=2, attack=cga, s=0).rho)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from theory import (
     L2,
     AssumptionError,
+    BallQueries,
     CertificateError,
     CubeQueries,
     EmpiricalQueries,
@@ -81,6 +82,13 @@ CASES: dict[str, Case] = {
         ShapeError,
         "thetas",
         "(1, 0)",
+    ),
+    # Missing data: NumPy would go on with the numbers that the mask hides.
+    "A has a masked entry": (
+        lambda: UserDataset([[1.0], [2.0]], np.ma.masked_array([1.0, -999.0], mask=[False, True])),
+        ShapeError,
+        "A",
+        "a masked entry",
     ),
     # Wrong shapes.
     "Q is a vector": (lambda: UserDataset([1.0, 2.0], [1.0, 2.0]), ShapeError, "Q", "shape (2,)"),
@@ -283,6 +291,23 @@ def test_every_kind_of_integer_is_accepted(value: Any) -> None:
     assert PROBLEM.pin(value - 1, [0.0, 0.0]).pinned.keys() == {1}
 
 
+def test_sizes_of_narrow_types_do_not_overflow() -> None:
+    # 20 classes of 20 features are 400 parameters, in uint8 144; and 784 features are not even a uint8.
+    for d, P in ((20, 400), (784, 15680)):
+        users = [UserDataset(np.ones((1, d)), np.array([19], np.uint8))]
+        assert Problem(users, Multinomial(np.uint8(19) + np.uint8(1)), L2(1.0)).dim == P
+    assert BallQueries(np.uint8(254)).bound == 16.0
+    for make in (GaussianQueries, CubeQueries, RademacherQueries, SphereQueries, BallQueries):
+        assert type(make(np.uint8(3)).dim) is int
+    # σ² = w²/3 of the w that is stored, in float64.
+    cube = CubeQueries(1, np.float32(0.3))
+    assert cube.second_moment()[0, 0] == float(np.float32(0.3)) ** 2 / 3.0
+
+
+def test_an_array_of_which_nothing_is_masked_is_accepted() -> None:
+    np.testing.assert_array_equal(as_array(np.ma.masked_array([1.0, 2.0], mask=False), "x", 1), [1.0, 2.0])
+
+
 def test_large_finite_entries_are_accepted() -> None:
     # Their sum overflows, which must not be taken for an infinite entry.
     np.testing.assert_array_equal(as_array([1.7e308, 1.7e308], "x", 1), [1.7e308, 1.7e308])
@@ -295,6 +320,17 @@ def test_the_message_states_the_expected_shape() -> None:
         as_array(np.zeros((2, 2)), "x", 2, (None, 3))
     with pytest.raises(ShapeError, match=r"x: expected a one-dimensional array of shape \(3,\), found shape \(2,\)"):
         as_array(np.zeros(2), "x", 1, (3,))
+
+
+def test_an_error_while_users_are_read_is_that_of_their_source() -> None:
+    def source() -> Iterator[UserDataset]:
+        yield USER
+        raise TypeError("the third column is text")
+
+    # It says nothing about ``users``, which can be read one by one.
+    with pytest.raises(TypeError, match="the third column is text"):
+        problem(source())
+    assert problem(iter([USER, USER])).n_users == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 from solvers.learners import Personalized
 from theory import (
@@ -23,7 +24,7 @@ from theory import (
     honest_answers,
 )
 from theory.arrays import Array
-from theory.impossibility import World, diameter, least_constant, refute_byzantine, two_worlds
+from theory.impossibility import World, diameter, least_constant, refute_byzantine, run_learner, two_worlds
 from theory.learners import (
     Aggregation,
     CoordinateMedian,
@@ -34,6 +35,7 @@ from theory.learners import (
     MultiKrum,
     Rule,
     TrimmedMean,
+    _smooth_median,
 )
 
 CASES = [(F, N) for N in range(2, 8) for F in range(1, N)]
@@ -118,6 +120,106 @@ def test_impossibility_verify_refuses_what_was_tampered_with() -> None:
     for name, refutation in tampered.items():
         # A larger error in the failing world is still an error: the answer itself is checked by running the learner.
         assert not refutation.verify(learner), name
+
+
+def test_impossibility_worlds_lie_on_the_first_axis() -> None:
+    # Corollary 1: the two halves at -s and s, one user between them if N is odd; Corollary 2: at 0 and s.
+    _, models, first, second, _ = two_worlds(3, 5, 0.0, dim=3, scale=2.0)
+    assert models.tolist() == [[-2.0, 0.0, 0.0]] * 2 + [[2.0, 0.0, 0.0]] * 2 + [[0.0, 0.0, 0.0]]
+    assert (first.mean.tolist(), second.mean.tolist()) == ([-2.0, 0.0, 0.0], [2.0, 0.0, 0.0])
+    _, models, first, second, _ = two_worlds(1, 3, 0.0, dim=3, scale=2.0)
+    assert models.tolist() == [[0.0, 0.0, 0.0]] * 2 + [[2.0, 0.0, 0.0]]
+    assert (first.mean.tolist(), second.mean.tolist()) == ([0.0, 0.0, 0.0], [1.0, 0.0, 0.0])
+
+
+def test_impossibility_verify_names_the_world_with_the_larger_excess() -> None:
+    # An answer far from both worlds breaks (4) in both; by 2s more in the one that is farther.
+    far = refute_byzantine(lambda users: np.array([9.0]), 2, 4, 0.0)
+    assert (far.failing, far.verify()) == (0, True)
+    assert far.errors == (10.0, 8.0)
+    assert min(far.errors) - max(far.allowed) > far.unavoidable_excess
+    assert not replace(far, failing=1).verify()
+
+
+def test_impossibility_balls_that_touch_are_no_refutation() -> None:
+    # √ε = s: the answer 0 is on the boundary of both balls, and (4) holds in both worlds.
+    good = refute_byzantine(lambda users: np.zeros(1), 2, 4, 0.0)
+    touching = replace(good, epsilon=1.0)
+    assert (touching.unavoidable_excess, touching.errors, touching.allowed) == (0.0, (1.0, 1.0), (1.0, 1.0))
+    assert good.verify()
+    assert not touching.verify()
+
+
+def test_impossibility_all_users_may_be_honest_if_their_data_fit_two_worlds() -> None:
+    good = refute_byzantine(
+        lambda users: np.zeros(1), 2, 4, 0.0, honest=lambda model, user: UserDataset([[2.0]], [1.0])
+    )
+    worlds = World((0, 1, 2, 3), np.full((4, 1), -1.0)), World((0, 1, 2, 3), np.full((4, 1), 1.0))
+    assert replace(good, n_attackers=0, worlds=worlds).verify()
+    assert not replace(good, n_attackers=1, worlds=worlds).verify()
+
+
+def test_impossibility_data_may_have_other_columns_than_the_models() -> None:
+    # The learner's answer has the size of the models, whatever the queries have.
+    def honest(model: Array, user: int) -> UserDataset:
+        return UserDataset([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [model[0], model[0]])
+
+    def learner(users: Sequence[UserDataset]) -> Array:
+        return np.median([user.A[:1] for user in users], axis=0)
+
+    refutation = refute_byzantine(learner, 1, 3, 0.1, honest=honest)
+    assert refutation.rho.shape == (1,)
+    assert refutation.verify(learner)
+    assert not refutation.verify(lambda users: np.ones(1))
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e170])
+def test_impossibility_an_epsilon_that_is_no_number_is_refused(scale: float) -> None:
+    # With ε = 0 nothing would be refuted, and with ε = ∞ nothing could be.
+    for F, N in ((1, 3), (2, 4)):
+        with pytest.raises(AssumptionError, match="scale"):
+            refute_byzantine(Aggregation(Mean()), F, N, 0.1, scale=scale)
+
+
+def test_impossibility_an_answer_is_as_long_as_the_first_user_s_queries() -> None:
+    users = (UserDataset([[1.0, 0.0]], [1.0]), UserDataset([[1.0, 0.0, 0.0]], [1.0]))
+    assert run_learner(lambda users: np.zeros(2), users).shape == (2,)
+    assert run_learner(lambda users: np.zeros(3), users, 3).shape == (3,)
+    with pytest.raises(ShapeError, match=r"shape \(2,\)"):
+        run_learner(lambda users: np.zeros(3), users)
+
+
+def test_impossibility_small_numbers_are_allowed() -> None:
+    assert least_constant(0, 1) == 0.0
+    refutation = refute_byzantine(Aggregation(Mean()), 1, 3, 0.1, n_data=1)
+    assert [user.n_data for user in refutation.users] == [1, 1, 1]
+    with pytest.raises(ShapeError, match=r"honest\(model, 0\): expected a UserDataset, found float"):
+        refute_byzantine(Aggregation(Mean()), 1, 3, 0.1, honest=lambda model, user: 0.0)
+    with pytest.raises(ShapeError, match="n_data"):
+        refute_byzantine(Aggregation(Mean()), 1, 3, 0.1, n_data=0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_refused"),
+    [
+        ([1.0, 2.0, 2.0], True),
+        ([1.0, 0.0, 1.0], True),
+        ([1.1e-9, 0.0, 0.0], True),
+        ([1.0e-9, 0.0, 0.0], False),
+        ([1.0, 1.0 + 1.5e-9, 1.0 + 3e-9], True),
+        ([1.0, 1.0 + 3e-9, 1.0 + 1.5e-9], True),
+        ([1.0 + 1.5e-9, 1.0, 1.0 + 3e-9], False),
+        ([1.0, 1.0 + 1e-9, 1.0 + 1.5e-9], False),
+    ],
+)
+def test_impossibility_all_answers_are_compared_with_the_first(answers: list[float], is_refused: bool) -> None:
+    given = iter(answers)
+    users = (UserDataset([[1.0]], [1.0]),)
+    if is_refused:
+        with pytest.raises(AssumptionError, match="random or keeps a state"):
+            run_learner(lambda users: [next(given)], users)
+    else:
+        assert run_learner(lambda users: [next(given)], users).tolist() == answers[:1]
 
 
 def test_impossibility_holds_for_logistic_data() -> None:
@@ -245,6 +347,125 @@ def test_geometric_median_minimizes_the_sum_of_distances() -> None:
         for size in 10.0 ** rng.uniform(-7, 0.5, 30):
             # The sum of up to 7 distances of size up to 10 is known to 1e-13.
             assert total(rho) <= total(rho + size * rng.standard_normal(rho.size)) + 1e-13
+
+
+def test_geometric_median_of_models_whose_mean_is_one_of_them() -> None:
+    # The mean, 0, is a model, and the best of all models.  It is no minimum: the others pull with (1 - 1 - √2, 0).
+    # On the axis the slope of the sum is -1 - 1 + 1 + 2u/√(u² + 100) with u = x + 10, which is 0 at u = 10/√3.
+    models = np.array([[0.0, 0.0], [30.0, 0.0], [-10.0, 10.0], [-10.0, 0.0], [-10.0, -10.0]])
+    totals = [np.linalg.norm(models - model, axis=1).sum() for model in models]
+    assert models.mean(axis=0).tolist() == [0.0, 0.0]
+    assert np.argmin(totals) == 0
+    for turn in (np.eye(2), np.array([[0.6, -0.8], [0.8, 0.6]])):
+        found = GeometricMedian()(models @ turn.T)
+        assert found == pytest.approx(turn @ [-10.0 + 10.0 / math.sqrt(3.0), 0.0], abs=1e-7)
+
+
+def test_geometric_median_first_leaves_the_best_model_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Vardi and Zhang (2000), by loops: from the model y of weight η to y + (1 - η/r)(T - y), where T is the mean of the
+    # others with weights w/d and r the norm of the sum of their weighted unit vectors.  It lies below every model.
+    from theory import learners as module
+
+    monkeypatch.setattr(module, "_MAX_ITERATIONS", 0)
+    rng, n_tried = np.random.default_rng(5), 0
+    while n_tried < 20:
+        distinct = rng.standard_normal((6, 2)) * 10.0 ** rng.uniform(-1, 1, (6, 1))
+        weights = rng.integers(1, 3, 6)
+        models = np.repeat(distinct, weights, axis=0)
+        total = [float(np.linalg.norm(models - y, axis=1).sum()) for y in distinct]
+        k = int(np.argmin(total))
+        mean, pull, share = np.zeros(2), np.zeros(2), 0.0
+        for j in range(6):
+            if j != k:
+                d = math.dist(distinct[j], distinct[k])
+                mean += weights[j] * distinct[j] / d
+                pull += weights[j] * (distinct[j] - distinct[k]) / d
+                share += weights[j] / d
+        r = math.hypot(*pull)
+        if r > 1.01 * weights[k]:
+            n_tried += 1
+            found = GeometricMedian()(models)
+            expected = distinct[k] + (1.0 - weights[k] / r) * (mean / share - distinct[k])
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+            assert np.linalg.norm(models - found, axis=1).sum() < total[k]
+
+
+def test_geometric_median_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps that no longer descend are not made: without a limit on their number it would run forever.
+    from theory import learners as module
+
+    monkeypatch.setattr(module, "_MAX_ITERATIONS", 10**15)
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        models = rng.standard_normal((5, 2))
+        z = GeometricMedian()(models) - models
+        away = z[np.linalg.norm(z, axis=1) > 0]
+        pull = np.linalg.norm(np.sum(away / np.linalg.norm(away, axis=1)[:, None], axis=0))
+        assert pull < 1e-6 + len(models) - len(away)
+
+
+def test_geometric_median_does_not_start_from_a_model_whose_step_ends_at_another() -> None:
+    # From y = (-h, 0), the worst model, the first step can end at the model 0 exactly, which is no minimum.
+    others = np.array([[0.0, 0.0], [4.0, 1.0], [4.0, -1.0], [4.0, 3.0], [4.0, -3.0]])
+
+    def end(h: float) -> float:
+        d = np.hypot(others[:, 0] + h, others[:, 1])
+        r = np.sum((others[:, 0] + h) / d)
+        return float(-h + (1.0 - 1.0 / r) * r / np.sum(1.0 / d))
+
+    h = scipy.optimize.brentq(end, 5.0, 50.0, xtol=1e-15, rtol=1e-15)
+    models = np.vstack([others, [[-h, 0.0]]])
+    x = scipy.optimize.brentq(lambda x: np.sum((x - models[:, 0]) / np.hypot(x - models[:, 0], models[:, 1])), 1.0, 4.0)
+    assert GeometricMedian()(models) == pytest.approx(np.array([x, 0.0]), abs=1e-6)
+
+
+def test_geometric_median_on_a_slanted_line_is_the_mean_of_the_middle_two() -> None:
+    # Whatever rounding says about four unit vectors that cancel.
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        direction, t = rng.standard_normal(3), np.sort(rng.standard_normal(6))
+        assert GeometricMedian()(t[:, None] * direction) == pytest.approx((t[2] + t[3]) / 2 * direction, rel=1e-12)
+
+
+def test_geometric_median_that_is_a_model_to_rounding_is_that_model() -> None:
+    # Three unit vectors and a weight of just what they pull with: no step, and no division by the distance 0.
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
+    weight = float(np.linalg.norm([1.6, 1.8]))
+    found = _smooth_median(points, np.array([weight, 1.0, 1.0, 1.0]))
+    assert found == pytest.approx(np.zeros(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_geometric_median_of_models_whose_squares_are_out_of_range(scale: float) -> None:
+    # The corners of a square: the center.
+    corners = scale * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert GeometricMedian()(corners) / scale == pytest.approx(np.array([0.5, 0.5]), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "rule", [Mean(), CoordinateMedian(), GeometricMedian(), TrimmedMean(1), Krum(1), MultiKrum(1)], ids=lambda r: r.name
+)
+def test_rules_refuse_models_that_are_no_numbers(rule: Rule) -> None:
+    models = np.arange(10.0).reshape(5, 2)
+    rule(models)
+    models[3, 1] = math.nan
+    for bad in (models, models[:, 0]):
+        with pytest.raises(ShapeError, match="models"):
+            rule(bad)
+
+
+def test_means_of_models_by_hand() -> None:
+    models = np.array([[0.0, 3.0], [1.0, 3.0], [5.0, -9.0]])
+    assert Mean()(models).tolist() == [2.0, -1.0]
+    assert CoordinateMedian()(models).tolist() == [1.0, 3.0]
+    assert TrimmedMean(1)(models).tolist() == [1.0, 3.0]
+
+
+def test_multi_krum_keeps_one_model_at_least() -> None:
+    models = np.array([[0.0], [0.0], [3.0], [9.0]])
+    assert MultiKrum(1, 1)(models).tolist() == [0.0]
+    with pytest.raises(ShapeError, match="n_kept"):
+        MultiKrum(1, 0)(models)
 
 
 def test_krum_is_the_definition_by_loops() -> None:

@@ -391,3 +391,16 @@ def test_pac_exact_violation_uses_the_smaller_of_t_and_its_square(A: float, z: f
     # t² against A·min(t, t²): for t = 1/2 the threshold is A = 1, for t = 2 it is A = 2.
     event = PacEvent.checked(UserDataset([[1.0]], [0.0]), [0.0], LeastSquares(), 0.0, A, 0.0, 0.5)
     assert ExactModel.of(event).is_violated_at(np.array([z])) is is_violated
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-165, 1e-170, 1e-300])
+@pytest.mark.parametrize(("share", "holds"), [(1.0 - 1e-10, False), (1.0 + 1e-10, True)])
+def test_a_gradient_whose_square_underflows_is_not_taken_for_none(size: float, share: float, holds: bool) -> None:
+    """With one datum (q, 1) and ν = A = 0, ‖∇L(0)‖ = q: the event holds exactly if q <= B.
+
+    Norms that are taken from squares are 0 below 1e-162, where every B >= 0 seemed to be enough.
+    """
+    verdict = gradient_pac(
+        UserDataset([[size]], [1.0]), [0.0], loss=LeastSquares(), nu=0.0, A=0.0, B=size * share, alpha=0.5
+    )
+    assert verdict.holds is holds

@@ -582,7 +582,7 @@ def test_pac_no_data_have_no_error_and_tiny_data_one_that_covers_underflow() -> 
     nothing = PacEvent.checked(UserDataset.empty(2), [1.0, 2.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
     assert float_model(nothing)[2:] == (0.0, 0.0)
     tiny = PacEvent.checked(UserDataset([[1e-200]], [1e-200]), [0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
-    assert float_model(tiny)[2:] == (1e-300, 1e-300)
+    assert float_model(tiny)[2:] == pytest.approx((1e-300, 1e-300), rel=1e-12)
 
 
 def test_pac_bounds_of_a_norm_are_those_derived(rounding: float) -> None:
@@ -604,24 +604,29 @@ def test_pac_comparisons_of_bounds_claim_no_more_than_they_show() -> None:
 
 
 def test_pac_exact_arithmetic_is_for_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = event_of(n=3, d=2, loss=LeastSquares())
-    monkeypatch.setattr(pac, "EXACT_PRODUCTS", 12)
+    event = event_of(n=5, d=3, loss=LeastSquares())
+    monkeypatch.setattr(pac, "EXACT_PRODUCTS", 45)
     assert pac.is_small(event)
-    monkeypatch.setattr(pac, "EXACT_PRODUCTS", 11)
+    monkeypatch.setattr(pac, "EXACT_PRODUCTS", 44)
     assert not pac.is_small(event)
 
 
 def test_pac_data_whose_squares_overflow_are_scaled_and_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     data = UserDataset([[1e200, 0.0], [0.0, 3e199]], [1e200, -2e180])
     event = PacEvent.checked(data, [0.25, 0.5], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
-    H, p = pac._scaled_model(event)
+    H, p, found = pac._scaled_model(event)
     model = ExactModel.of(event)
-    scale = max(abs(x) for x in [*model.H.ravel(), *model.p])
+    scale = found
+    assert scale == max(abs(x) for x in [*model.H.ravel(), *model.p])
     assert [[float(x / scale) for x in row] for row in model.H] == H.tolist()
     assert [float(x / scale) for x in model.p] == p.tolist()
     assert max(np.abs(H).max(), np.abs(p).max()) == 1.0
+    # The largest number may be a negative entry of p.
+    steep = PacEvent.checked(UserDataset([[1e170]], [1e300]), [0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
+    assert pac._scaled_model(steep)[1].tolist() == [-1.0]
     monkeypatch.setattr(pac, "EXACT_PRODUCTS", 7)
-    H, p = pac._scaled_model(event)
+    H, p, scale = pac._scaled_model(event)
+    assert scale == 1
     assert (H.tolist(), p.tolist()) == ([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
     undecided = gradient_pac(data, [0.25, 0.5], loss=LeastSquares(), nu=0.0, A=0.1, B=1.0, alpha=0.5)
     assert undecided.holds is None
@@ -676,19 +681,38 @@ def test_pac_bounds_of_the_largest_A_follow_from_those_of_the_sphere() -> None:
         used = certificate if sphere is None else PacCertificate("", bounds(1.0), bounds(4.0, 4.5), sphere, bounds(1.0))
         return pac._best_A(event, holds, used, fits)
 
-    up, down = math.nextafter(14.5 / 7, math.inf), math.nextafter(1.0, 0.0)
-    assert best(None, True) == Bounds(down, up)
+    up = bounds_of(Enclosure(Fraction(29, 14), Fraction(29, 14))).high
+    assert best(None, True) == Bounds(1.0, up)
     assert best(True, True) == Bounds(1.5, up)
-    assert best(False, True) == Bounds(down, 1.5)
+    assert best(False, True) == Bounds(1.0, 1.5)
     assert best(None, None) == Bounds(-math.inf, up)
     assert best(True, False) == Bounds(-math.inf, -math.inf)
     # What is true cannot be negative where ‖p‖ <= b.
     assert best(None, True, bounds(-9.0, -8.0)) == Bounds(0.0, 0.0)
     assert best(True, True, bounds(-9.0, -8.0)) == Bounds(0.0, 1.5)
-    assert best(False, True, bounds(12.0, 13.0)) == Bounds(1.5, math.nextafter(16.0 / 7, 0.0))
+    low = bounds_of(Enclosure(Fraction(16, 7), Fraction(16, 7))).low
+    assert best(False, True, bounds(12.0, 13.0)) == Bounds(1.5, low)
+    # Data that overflow, of which nothing is known.
+    assert best(None, True, bounds(-math.inf, math.inf)) == Bounds(0.0, math.inf)
+    certificate = replace(certificate, radius=bounds(4.0, math.inf))
+    assert best(None, True) == Bounds(1.0, math.inf)
     nothing = PacEvent.checked(UserDataset.empty(2), [0.0, 0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
     assert pac._best_A(nothing, True, certificate, True) == Bounds(math.inf, math.inf)
     assert pac._best_A(nothing, None, certificate, None) == Bounds(-math.inf, math.inf)
+
+
+def test_pac_bounds_of_the_largest_A_contain_it_to_the_last_bit() -> None:
+    # d = 1 and α = 0: the largest A is (H - |p| + B)/n.  With a large B the rounding of the sum and of the quotient are
+    # more than what is not known of V, and together more than one unit in the last place.
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        n = int(rng.choice([3, 5, 7, 11]))
+        Q, a, B = rng.standard_normal((n, 1)), rng.standard_normal(n), float(10.0 ** rng.uniform(1.0, 12.0))
+        found = gradient_pac(UserDataset(Q, a), [0.0], loss=LeastSquares(), nu=0.0, A=0.0, B=B, alpha=0.0).best_A_bounds
+        q, y = [Fraction(float(x)) for x in Q[:, 0]], [Fraction(float(x)) for x in a]
+        p = sum((x * z for x, z in zip(q, y, strict=True)), Fraction(0))
+        largest = (sum((x * x for x in q), Fraction(0)) - abs(p) + Fraction(B)) / n
+        assert Fraction(found.low) <= largest <= Fraction(found.high)
 
 
 def test_pac_floats_around_a_rational_number_are_the_closest() -> None:
@@ -706,23 +730,32 @@ def test_pac_floats_around_a_rational_number_are_the_closest() -> None:
     assert around(Fraction(-(10**400))) == Bounds(-math.inf, -largest)
 
 
-def test_pac_fractions_near_a_multiplier_are_simple_then_dyadic_then_close() -> None:
-    x = 0.123456789
-    exact = Fraction(x)
-    tolerance = abs(exact) / 10_000_000 + Fraction(1, 1_000_000_000_000)
-    simple = [exact.limit_denominator(q) for q in (1, 10, 100, 1000, 10_000, 1_000_000, 100_000_000, 10_000_000_000)]
-    dyadic = [Fraction(round(x * q), q) for q in (2, 4, 16, 256, 65536, 16777216, 4294967296, 1099511627776)]
-    less = [exact - exact * Fraction(1, 2**k) for k in (53, 51, 48, 44, 40)]
-    expected: list[Fraction] = []
-    for candidate in [exact, *simple, *dyadic, *less]:
-        if abs(candidate - exact) <= tolerance and candidate not in expected:
-            expected.append(candidate)
-    assert pac._nearby_fractions(x) == expected
-    assert len(expected) >= 10
-    # Less is also less for a negative number, and every size of denominator is tried.
-    assert all(candidate <= Fraction(-x) for candidate in pac._nearby_fractions(-x)[-5:])
-    for q in (1, 7, 89, 997, 9973, 999_983, 30_000_001, 4, 16, 256, 65536, 2**24, 2**32, 2**40):
-        assert Fraction(q + 1, q) in pac._nearby_fractions((q + 1) / q)
+@pytest.mark.parametrize("k", range(11))
+def test_pac_simple_fractions_of_every_size_are_tried(k: int) -> None:
+    # 1/q with the largest odd q of k digits, from so far that denominators of k + 1 digits come closer.
+    q = max(1, 10**k - 1)
+    near = float(Fraction(1, q) + Fraction(4, 10 * q * max(10**k, 2)))
+    assert abs(Fraction(near).limit_denominator(10 ** (k + 1)) - Fraction(near)) < abs(Fraction(1, q) - Fraction(near))
+    assert Fraction(1, q) in pac._nearby_fractions(Fraction(near))
+
+
+@pytest.mark.parametrize("k", [8, 16, 24, 32, 40])
+def test_pac_dyadic_fractions_are_tried(k: int) -> None:
+    # An odd number over 2^k, from a third of the way to the next: no denominator up to 10^10 is better than 2^k there.
+    fraction = Fraction(2 * (2**k // 3) + 1, 2**k)
+    assert fraction in pac._nearby_fractions(fraction + Fraction(3, 10 * 2**k))
+
+
+def test_pac_the_multiplier_itself_and_less_than_it_are_tried() -> None:
+    golden = Fraction(0.6180339887498949)
+    for exact in (golden, -golden):
+        found = pac._nearby_fractions(exact)
+        assert found[0] == exact
+        assert found[-5:] == [exact - golden / 2**k for k in (53, 51, 48, 44, 40)]
+        # Each costs a factorization: one, eleven simple ones, five dyadic ones and five that are less.
+        assert len(found) == len(set(found)) == 22
+        assert exact.limit_denominator(10**11) not in found
+    assert pac._nearby_fractions(Fraction(3))[:2] == [3, Fraction(3) - Fraction(3, 2**53)]
 
 
 def test_pac_largest_A_asks_less_and_less_where_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -784,6 +817,10 @@ def test_pac_verdicts_are_confirmed_by_what_they_rest_on() -> None:
     model = ExactModel.of(PacEvent.checked(data, [0.0], LeastSquares(), 0.0, 1.0, 0.0, 0.5))
     # At equality nothing is violated, whatever the offset; M(1, 1) is semidefinite, and with another μ it is not.
     assert not any(model.is_violated_at(np.array([z])) for z in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0))
+    # With A = 1.1 it fails at t = 1, where 1 < 1.1, and not at t = 1.2, where 1.44 > 1.1·1.2.
+    steeper = ExactModel.of(PacEvent.checked(data, [0.0], LeastSquares(), 0.0, 1.1, 0.0, 0.5))
+    assert steeper.is_violated_at(np.array([1.0]))
+    assert not steeper.is_violated_at(np.array([1.2]))
     assert model.proves(Fraction(1))
     assert not model.proves(Fraction(1) + Fraction(1, 10**30))
     assert not model.proves(Fraction(1) - Fraction(1, 10**30))
@@ -850,7 +887,7 @@ def test_pac_radius_and_threshold_are_those_of_the_definition() -> None:
         assert without.radius().low == without.radius().high == without.squared_radius().high == 0
         assert without.squared_radius().low == 0
         assert without.threshold().low == without.threshold().high == 3
-    assert event(0, 1.0, 0.0, -1.0).radius().high == 0
+    assert event(0, 1.0, 0.0, -1.0).radius().high == event(0, 1.0, 0.0, -1.0).squared_radius().high == 0
     with pytest.raises(AssumptionError, match="no data"):
         event(0, 1.0, 1.0, -1.0)
     assert event(0, 1.0, 1.0, 0.0).radius().high == 1
@@ -900,11 +937,6 @@ def test_pac_offsets_are_such_that_the_model_keeps_them() -> None:
         assert np.array_equal((event.theta + z) - event.theta, z)
 
 
-def test_pac_fractions_within_the_absolute_tolerance_of_a_tiny_multiplier() -> None:
-    assert Fraction(0) in pac._nearby_fractions(9e-13)
-    assert Fraction(0) not in pac._nearby_fractions(1.1e-12)
-
-
 def test_pac_the_best_centre_is_that_of_the_least_ratio() -> None:
     rng = np.random.default_rng(0)
     for seed in range(4):
@@ -922,12 +954,13 @@ def test_pac_bounds_of_the_sphere_carry_the_errors_of_the_model(rounding: float)
     H, p, error_H, error_p = float_model(event)
     minimum = pac.minimize_on_sphere(H, p)
     found = pac._decide_least_squares(event).certificate
-    assert found.sphere_minimum.low == math.nextafter(minimum.low - error_H - error_p, -math.inf)
-    assert found.sphere_minimum.high == math.nextafter(minimum.high + error_H + error_p, math.inf)
+    assert found.sphere_minimum.low == math.nextafter(minimum.low - (error_H + error_p), -math.inf)
+    assert found.sphere_minimum.high == math.nextafter(minimum.high + (error_H + error_p), math.inf)
     assert found.gradient_norm == norm_bounds(p, error_p)
     assert found.radius == bounds_of(event.radius())
     assert found.threshold == bounds_of(event.threshold())
     assert found.multiplier == minimum.multiplier
+    assert isinstance(found.multiplier, float)
 
 
 def test_pac_lower_bound_of_the_minorant_carries_all_errors(rounding: float) -> None:
@@ -1282,6 +1315,153 @@ def test_pac_largest_A_goes_on_at_the_upper_end_while_that_helps(monkeypatch: py
     assert asked[1:4] == approx([0.995 * 8.0 * 0.995**k for k in range(3)], rel=1e-14)
 
 
+@pytest.mark.parametrize(("width", "is_searched"), [(0.9e-6, False), (1.5e-6, True)])
+def test_pac_a_default_gap_is_a_millionth(width: float, is_searched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def undecided(data: Any, theta: Any, *, A: float, **rest: Any) -> Any:
+        asked.append(A)
+        return SimpleNamespace(holds=None, best_A_bounds=Bounds(1.0, 1.0 + width))
+
+    monkeypatch.setattr(pac, "gradient_pac", undecided)
+    largest_A(UserDataset.empty(1), [0.0], loss=Logistic(), nu=0.0, B=1.0, alpha=0.5)
+    assert (len(asked) > 1) is is_searched
+
+
+def test_pac_largest_A_at_its_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    highs: list[float] = []
+
+    def undecided(data: Any, theta: Any, *, A: float, **rest: Any) -> Any:
+        asked.append(A)
+        return SimpleNamespace(holds=None, best_A_bounds=Bounds(1.0, highs[min(len(asked), len(highs)) - 1]))
+
+    monkeypatch.setattr(pac, "gradient_pac", undecided)
+    at: dict[str, Any] = {"loss": Logistic(), "nu": 0.0, "B": 1.0, "alpha": 0.5, "gap": 0.5}
+    # Half as wide as it is high: narrow enough for a gap of one half.
+    highs[:] = [2.0]
+    largest_A(UserDataset.empty(1), [0.0], **at)
+    assert asked == [0.0]
+    # An upper bound that falls by a quarter of the gap, to 7, does not help: the next A is half as far up.
+    asked.clear()
+    highs[:] = [8.0, 7.0]
+    largest_A(UserDataset.empty(1), [0.0], **at)
+    assert asked[:3] == [0.0, 1.0 + 0.75 * 7.0, 1.0 + 0.375 * 6.0]
+
+
+def test_pac_with_A_zero_the_sphere_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    # H = diag(1e16, 0) and p = 0: V = 0, known within about 10, and b = 1/2.
+    monkeypatch.setattr(pac, "EXACT_PRODUCTS", 0)
+    data = UserDataset([[1e8, 0.0]], [0.0])
+    at: dict[str, Any] = {"loss": LeastSquares(), "nu": 0.0, "B": 0.5, "alpha": 0.0}
+    free = gradient_pac(data, [0.0, 0.0], A=0.0, **at)
+    assert free.certificate.sphere_minimum.low < -0.5
+    assert (free.holds, free.certificate.kind) == (True, "trust region")
+    # With A = 1 it asks for V >= 1/2, which is false and here not known.
+    assert gradient_pac(data, [0.0, 0.0], A=1.0, **at).holds is None
+    monkeypatch.undo()
+    assert gradient_pac(data, [0.0, 0.0], A=1.0, **at).holds is False
+
+
+def test_pac_refutations_say_which_condition_fails_and_bound_the_largest_A() -> None:
+    data = UserDataset([[1.0, 0.5], [0.2, 1.0], [0.3, -0.4]], [0.1, -0.2, 0.3])
+    at: dict[str, Any] = {"loss": LeastSquares(), "nu": 0.0, "alpha": 0.0}
+    assert gradient_pac(data, [0.0, 0.0], A=9.0, B=5.0, **at).reason == pac._TOO_FLAT
+    assert gradient_pac(data, [0.0, 0.0], A=0.1, B=0.01, **at).reason == pac._TOO_STEEP
+    # H = I, p = (3, 4), b = 5: A = 1/2 by the last bit, and ‖p‖ <= b exactly, so that some A holds.
+    equal = UserDataset(np.eye(2), [-3.0, -4.0])
+    found = gradient_pac(equal, [0.0, 0.0], A=math.nextafter(0.5, 1.0), B=5.0, **at)
+    assert (found.holds, found.certificate.kind, found.reason) == (False, "exact", pac._TOO_FLAT)
+    assert found.best_A_bounds.low == approx(0.5, rel=1e-13)
+
+
+@pytest.mark.parametrize("query", [1e50, 1e100])
+def test_pac_what_overflows_in_the_gradient_alone_is_decided(query: float) -> None:
+    # p = -1e300 queries, and H = query²: its norm, the root of its square, is finite only for the smaller one.
+    data = UserDataset([[query]], [1e300])
+    found = gradient_pac(data, [0.0], loss=LeastSquares(), nu=0.0, A=0.1, B=1.0, alpha=0.0)
+    assert (found.holds, found.reason) == (False, pac._TOO_STEEP)
+    assert found.verify() is True
+
+
+def test_pac_the_multiplier_of_data_that_overflow_is_that_of_the_data() -> None:
+    # Q = 2^600·I and ν = 1, θ† = (1, 2)/2^600: H = (2^1200 + 2)I, p ≈ (2^600, 2^601), b = 5·2^600 and Aℐ - b = 10^300.
+    size = 2.0**600
+    data = UserDataset([[size, 0.0], [0.0, size]], [0.0, 0.0])
+    at: dict[str, Any] = {"loss": LeastSquares(), "nu": 1.0, "B": 5.0 * size, "alpha": 0.0}
+    for A, B, holds in [(1e300, 5.0, True), (1e300, 1.0, False)]:
+        found = gradient_pac(data, [1.0 / size, 2.0 / size], A=A, **{**at, "B": B * size})
+        assert found.holds is holds
+        assert found.verify() is True
+        assert abs(Fraction(found.certificate.multiplier) / 2**1200 - 1) < 1e-3
+
+
+def test_pac_data_that_overflow_are_not_called_an_equality() -> None:
+    # H = diag(1e400 + 2, 2) and p = (0, 2): V is 0 within 1e-400, so that with b = 5 the event holds for A up to 5.
+    data = UserDataset([[1e200, 0.0]], [0.0])
+    for A, holds in [(3.0, True), (4.9, None), (5.1, False)]:
+        found = gradient_pac(data, [0.0, 1.0], loss=LeastSquares(), nu=1.0, A=A, B=5.0, alpha=0.0)
+        assert found.holds is holds
+        assert found.best_A_bounds.low <= 5.0 <= found.best_A_bounds.high
+        assert (found.reason == "squares of the data that overflow, with a multiplier that was not identified") is (
+            holds is None
+        )
+
+
+def test_pac_an_offset_that_rounding_hides_is_the_worst_of_its_candidates() -> None:
+    # θ† is so large that θ† + z = θ† for every candidate: the first violates nothing, the second is along -p.
+    event = PacEvent.checked(UserDataset(np.eye(2), [0.0, 0.0]), [1e20, 1e20], LeastSquares(), 0.0, 0.0, 1.0, 0.0)
+    H, p, u = np.eye(2), np.array([3.0, 0.0]), np.array([0.0, 1.0])
+    # Along -p the violation is 3t - t - t², largest at t = 1.
+    assert pac._least_squares_offset(event, H, p, u, 1.0).tolist() == [-1.0, 0.0]
+
+
+def test_pac_a_refutation_that_may_be_an_equality_is_not_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = event_of(B=0.01)
+    verdict = gradient_pac(
+        UserDataset(event.Q, event.labels), event.theta, loss=Logistic(), nu=0.3, A=0.11, B=0.01, alpha=0.75
+    )
+    assert (verdict.holds, verdict.verify()) == (False, True)
+    monkeypatch.setattr(pac_logistic, "slack_bounds", lambda event, z: Bounds(-1.0, 0.0))
+    assert verdict.verify() is None
+
+
+def test_pac_a_multiplier_that_is_an_eigenvalue_and_no_float_is_found() -> None:
+    # The hard case H = diag(h, 4), p = (0, 2): μ = h, and V = h - p₂²/(4(4 - h)), with an h of 100 binary digits.
+    h = Fraction(1, 3) + Fraction(1, 2**100 + 1)
+    H, p = np.array([[h, Fraction(0)], [Fraction(0), Fraction(4)]]), np.array([Fraction(0), Fraction(2)])
+    V, b = h - 1 / (4 - h), Enclosure(Fraction(3), Fraction(3))
+    model = ExactModel(H, p, V + 3, b, b.scaled(Fraction(3)), Enclosure(V, V))
+    assert model.find_proof(Fraction(float(h))) == h
+
+
+def test_pac_an_equality_with_an_irrational_multiplier_is_left_open() -> None:
+    # H has the blocks ((1, 1), (1, 2)) and 3, and p = (0, 0, 2): the hard case with μ = (3 - √5)/2, so that μ² = 3μ - 1
+    # and V = μ - 1/(3 - μ) = 0.  With ℐ = 5 and b = 5 the event holds for A <= 1.
+    data = UserDataset(
+        [[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]],
+        [0.0, 0.0, -2.0, 0.0, 0.0],
+    )
+    at: dict[str, Any] = {"loss": LeastSquares(), "nu": 0.0, "B": 5.0, "alpha": 0.0}
+    found = gradient_pac(data, np.zeros(3), A=1.0, **at)
+    assert found.holds is None
+    assert found.reason == "equality up to the last bit, with a multiplier that was not identified"
+    assert found.best_A_bounds.low == approx(1.0, rel=1e-12)
+    for A, holds in [(math.nextafter(1.0, 0.0), True), (math.nextafter(1.0, 2.0), False)]:
+        decided = gradient_pac(data, np.zeros(3), A=A, **at)
+        assert (decided.holds, decided.verify()) == (holds, True)
+
+
+def test_pac_no_multiplier_proves_what_the_gradient_refutes() -> None:
+    # A = 0, H = 1 and p = -2: with b = 1 the gradient is too large, although M(0, -1) is semidefinite; with b = 2 it is
+    # not, and that is all that A = 0 asks for, although M(100, -2) is indefinite.
+    for B, proved in [(1.0, False), (2.0, True)]:
+        event = PacEvent.checked(UserDataset([[1.0]], [2.0]), [0.0], LeastSquares(), 0.0, 0.0, B, 0.0)
+        model = ExactModel.of(event)
+        assert model.proves(Fraction(0)) is model.proves(Fraction(100)) is proved
+        assert (model.find_proof(Fraction(0)) is not None) is proved
+
+
 def test_pac_what_floating_point_decides_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(event: Any) -> Any:
         raise RuntimeError("exact arithmetic was not needed")
@@ -1310,8 +1490,7 @@ def test_pac_violations_of_the_last_bit_are_sought_along_both_signs_of_the_axes(
     A = math.nextafter(0.5, 1.0)
     event = PacEvent.checked(UserDataset(np.eye(2), answers), [0.0, 0.0], LeastSquares(), 0.0, A, 1.0, 0.0)
     certificate = PacCertificate("trust region", bounds(1.0), bounds(1.0), bounds(0.0), bounds(2 * A - 1.0))
-    rough = SimpleNamespace(point=np.array([0.6, 0.8]), multiplier=0.4)
-    found = pac._decide_exactly(event, certificate, rough)  # type: ignore[arg-type]
+    found = pac._decide_exactly(event, certificate, np.array([0.6, 0.8]), Fraction(2, 5))
     assert found.holds is False
     assert found.offset is not None
     assert found.offset.tolist() == (-sign * np.eye(2)[j]).tolist()
@@ -1322,12 +1501,4 @@ def test_pac_in_one_dimension_the_multiplier_does_not_depend_on_floating_point()
     event = PacEvent.checked(UserDataset(np.ones((3, 1)), [-1.0, 0.0, 0.0]), [0.0], LeastSquares(), 0.0, 1.0, 1.0, 0.0)
     model = ExactModel.of(event)
     assert (model.H[0, 0], model.p[0], model.threshold.high) == (3, 1, 2)
-    assert model.find_proof(0.123) == Fraction(5, 2)
-
-
-def test_pac_multipliers_of_three_digits_are_tried() -> None:
-    # So far from 100 + 1/997 that a denominator of four digits comes closer.
-    near = 100.0 + 1.0 / 997.0 + 4e-7
-    fraction = Fraction(100 * 997 + 1, 997)
-    assert abs(Fraction(near).limit_denominator(10_000) - Fraction(near)) < abs(fraction - Fraction(near))
-    assert fraction in pac._nearby_fractions(near)
+    assert model.find_proof(Fraction(0.123)) == Fraction(5, 2)

@@ -16,6 +16,7 @@ from theory import (
     LeastSquares,
     Problem,
     RademacherQueries,
+    ShapeError,
     SmoothL2,
     SquaredL2,
     UserDataset,
@@ -133,7 +134,10 @@ def test_pac_lemma26_27_bounds_are_below_every_direction() -> None:
         for u in (*rng.standard_normal((30, d)), *np.eye(d)):
             direction = u / np.linalg.norm(u)
             assert lemma26(Q, u).slack >= -1e-14
+            # An eigenvalue of 0 may come out below 0; a bound below 0 would say that |Qᵀu| can be.
+            assert lemma26(Q, u).right >= 0.0
             assert certified <= float(np.sum(np.abs(Q @ direction))) + 1e-12
+        assert lemma27(Q, 0.0).holds
         spans = np.linalg.matrix_rank(Q) == d
         assert (certified > 1e-9) == spans
     # Tight for orthogonal queries of one length in d = 1; a constant above it is refuted.
@@ -236,3 +240,97 @@ def test_pac_lemma5_error_bounds_the_distance_at_the_minimum() -> None:
         n_bound += math.isfinite(bound)
     assert n_bound >= 2
     assert lemma5_error(1.0, 1.0, 0.5, 1.0, 4) == math.inf
+
+
+# ------------------------------------------------------------------------------------------------------------- corners
+
+
+def test_pac_lemmas_that_need_more_data_than_a_float_can_count_say_infinity() -> None:
+    # (2B/A)^{1/(1-α)} = (2·10^10)^100 is far beyond 10^308; Python's power of floats raises there.
+    assert lemma5_error(1.0, 1e10, 0.99, 0.0, 10**6) == math.inf
+    for printed in (True, False):
+        assert lemma29_least_data(1.0, 1e10, 0.99, 1.0, printed=printed) == math.inf
+    # S/λ = 10^200, whose square is not needed: √((S/λ)² - 1) = S/λ to the last bit.
+    assert lemma30_radius(SmoothL2(1.0), [[0.0]], 1e200, [0.0]) == pytest.approx(1e200, rel=1e-15)
+
+
+def test_pac_lemmas_are_about_matrices_with_entries() -> None:
+    # Means over no query are NaN, and a largest entry of none is an error of NumPy that names no argument.
+    for none in (np.zeros((0, 2)), np.zeros((2, 0))):
+        for lemma in (
+            lambda Q: lemma20(Q, Q),
+            lambda Q: lemma21(Q, np.eye(2)),
+            lambda Q: lemma22(Q, 0, [1.0]),
+            lambda Q: lemma26(Q, [1.0, 0.0]),
+            lambda Q: lemma27(Q, 1.0),
+        ):
+            with pytest.raises(ShapeError, match="expected at least one row and one column"):
+                lemma(none)
+        with pytest.raises(ShapeError, match="theta_honest: expected at least one row and one column"):
+            lemma30_radius(SmoothL2(1.0), none, 0.0, np.zeros(none.shape[1]))
+    # Of no noise there is no sum: 0 >= 0.
+    assert lemma23(np.zeros((0, 2)), [], 1.0).slack == 0.0
+
+
+def test_pac_lemma20_21_refuse_matrices_without_real_eigenvalues() -> None:
+    # One triangle of this one is that of 0, but its norm is 1.
+    lopsided = np.array([[0.0, 1.0], [0.0, 0.0]])
+    for refused in (lopsided, lopsided.T, np.array([[1.0, 2e-9], [0.0, 1.0]])):
+        with pytest.raises(ShapeError, match="S: expected a symmetric matrix"):
+            lemma20(refused, np.eye(2))
+        with pytest.raises(ShapeError, match="Sigma: expected a symmetric matrix"):
+            lemma20(np.eye(2), refused)
+        with pytest.raises(ShapeError, match="Sigma: expected a symmetric matrix"):
+            lemma21(np.eye(2), refused)
+    with pytest.raises(ShapeError, match=r"S: expected .* of shape \(2, 2\)"):
+        lemma20(np.ones((2, 3)), np.eye(2))
+    # Rounding, of the size of the largest entry, is no asymmetry.
+    rounded = -np.array([[1000.0, 500.0, 0.0], [500.0 + 1e-8, 1000.0, 0.0], [0.0, 0.0, 1.0]])
+    assert lemma20(rounded, np.zeros((3, 3))).left == pytest.approx(1500.0)
+
+
+def test_pac_lemmas_take_absolute_values_and_columns() -> None:
+    # Weyl's inequality bounds the difference of the smallest eigenvalues in either order.
+    for S, Sigma in ((np.diag([1.0, 2.0]), np.diag([4.0, 2.5])), (np.diag([4.0, 2.5]), np.diag([1.0, 2.0]))):
+        assert lemma20(S, Sigma).right == 1.5
+    # Δ(a, b) - and so each bound on it - is the same for (a, b) and (-a, -b), and for a on either side of b = 0.
+    for bound in (lemma24, lemma25, logistic_distance_bound):
+        for a, b in ((0.5, -1.0), (2.0, 0.0), (-0.25, 0.5)):
+            one, other = bound(a, b, 2.0), bound(-a, -b, 2.0)
+            assert (one.left, one.right) == pytest.approx((other.left, other.right), rel=1e-13)
+    # Queries shorter than 1 have a largest length, too: here each direction sees one of them.
+    short = lemma26(0.25 * np.eye(2), [1.0, 0.0])
+    assert (short.left, short.right) == (0.125, 0.125)
+    assert lemma27(0.25 * np.eye(2), 0.0).left == 0.25
+    # The largest entry of a column is the largest in absolute value; s may be of any shape.
+    column, s = np.array([[-3.0], [1.0]]), np.array([[0.5, -1.0], [2.0, 0.0]])
+    found = lemma22(column, 0, s, sigma=0.5)
+    assert found.left == pytest.approx(np.exp(0.5 * (1.5 * s) ** 2), rel=1e-14)
+    assert found.right == pytest.approx((np.cosh(1.5 * s) + np.cosh(0.5 * s)) / 2.0, rel=1e-14)
+    assert lemma22(column, 0, 2.0).right == pytest.approx((math.cosh(6.0) + math.cosh(2.0)) / 2.0, rel=1e-14)
+    # A column is asked for, not a row.
+    with pytest.raises(ShapeError, match="j: expected an integer from 0 to 1"):
+        lemma22(np.ones((3, 2)), 2, [1.0])
+    assert lemma22(np.ones((1, 2)), 1, [0.0]).slack.tolist() == [0.0]
+
+
+def test_pac_lemmas_refuse_what_they_are_not_about() -> None:
+    # One argument of several that is larger than k is one too many.
+    for lemma in (lemma24, lemma25):
+        with pytest.raises(AssumptionError, match=r"\|b\| = 3\.0"):
+            lemma([0.0, 0.0], [0.5, 3.0], 1.0)
+    with pytest.raises(ShapeError, match="n_honest: expected an integer >= 1"):
+        lemma29_least_data(1.0, 1.0, 0.5, 1.0, n_honest=0)
+    # One datum is enough where ℐ₂ = 2E/A = 1/2.
+    assert lemma5_error(1.0, 0.0, 0.5, 0.25, 1) == 0.25
+
+    class Huber:
+        name = "huber"
+
+        def value(self, rho: np.ndarray, theta: np.ndarray) -> Any:
+            return np.linalg.norm(rho - theta)
+
+        gradient = project = value
+
+    with pytest.raises(AssumptionError, match=r"found regularizer .*Huber.*; use SquaredL2, L2 or SmoothL2"):
+        lemma30_radius(Huber(), [[0.0]], 0.0, [0.0])

@@ -47,7 +47,7 @@ from theory import (
     reported_model_from_gradient,
 )
 from theory.losses import local_gradient
-from theory.poisoning import linear_points, logistic_points, printed_point
+from theory.poisoning import _ceil, _largest_share, linear_points, logistic_points, printed_point
 from theory.regularizers import norms
 
 PAIRS = [(loss, reg) for loss in LOSSES for reg in REGULARIZERS]
@@ -148,7 +148,44 @@ def test_the_demand_is_stationarity(loss: Any, rng: np.random.Generator) -> None
     assert missing_gradient(UserDataset.empty(2), Demand.of(F, model, nu), loss) == pytest.approx(F + 2 * nu * model)
 
 
+def test_what_is_nothing_but_rounding_is_no_demand() -> None:
+    """16 units in the last place of ‖F‖ + 2ν‖θ♠‖ are rounding, 17 are a demand; a demand of 0 asks for nothing."""
+    eps = 2.0**-52
+    for units, is_demand in ((16, False), (17, True)):
+        demand = Demand.of([1.0 + units * eps], [-(1.0 - units * eps)], nu=0.5)
+        assert demand.w.tolist() == [2 * units * eps * is_demand]
+    nothing = Demand.of([0.0, 0.0], [3.0, 4.0], nu=0.0)
+    for loss in LOSSES[:2]:
+        assert least_points(nothing, loss, max_query=0.1) == 0
+        assert poison_points(nothing, loss, max_query=0.1).Q.shape == (0, 2)
+    assert least_answer(nothing) == least_answer(nothing, max_query=0.5) == 0.0
+    assert one_point(nothing).n_data == 0
+
+
+def test_a_demand_that_is_no_number_is_refused() -> None:
+    """Not taken for 0, which no data would meet."""
+    for nu in (math.nan, math.inf, -0.1):
+        with pytest.raises(AssumptionError, match="nu"):
+            Demand.of([1.0], [1.0], nu=nu)
+    with pytest.raises(ShapeError, match=r"honest_sum \+ 2 nu reported_model"):
+        Demand.of([1.0], [1e300], nu=1e10)
+
+
 # ---------------------------------------------------------------------------------------------- least squares
+
+
+def test_the_default_point_has_a_query_of_norm_one_or_the_least_answer() -> None:
+    """‖Q‖ = 1 unless c = 1/√s makes it shorter; then the answer is 2√s."""
+    for w, model, query, answer in (
+        ([0.5], [0.5], 1.0, 0.5 + 0.5),  # s = 1/4, 1/√s = 2 = 1/‖w‖
+        ([0.5], [0.25], 1.0, 0.25 + 0.5),
+        ([0.5], [8.0], 0.25, 4.0),  # s = 4: c = 1/2
+        ([2.0], [-3.0], 1.0, -3.0 + 2.0),
+        ([0.0625], [0.0], 1.0, 0.0625),
+    ):
+        data = one_point(Demand.of(w, model, nu=0.0))
+        assert data.Q.tolist() == [[query]]
+        assert data.A.tolist() == [answer]
 
 
 def test_one_point_is_exact_for_every_c(rng: np.random.Generator) -> None:
@@ -235,6 +272,48 @@ def test_bounds_whose_squares_overflow_are_bounds(rng: np.random.Generator) -> N
     assert missing(data, demand, LeastSquares()) < 1e-12
 
 
+def test_units_in_the_last_place_do_not_ask_for_another_point() -> None:
+    """8 in a number of points, 8 + P in s = wᵀθ♠, and 8 in ‖w‖/B; one more is a point more."""
+    eps = 2.0**-52
+    assert [_ceil(1.0 + units * eps) for units in (8, 9)] == [1, 2]
+    for units, n in ((17, 1), (18, 2)):
+        # With a = 2 a point does the work s = 1.
+        assert least_points(Demand.of([1.0], [1.0 + units * eps], nu=0.0), LeastSquares(), max_answer=2.0) == n
+    for units, n in ((8, 2), (9, 3)):
+        # Without work the share is 1/2, and two points of norm 1 do what asks for ‖w‖ = 1.
+        assert least_points(Demand.of([1.0 + units * eps], [0.0], nu=0.0), Logistic(), max_query=1.0) == n
+
+
+def test_bounds_whose_product_is_the_work() -> None:
+    """a·‖w‖/B = s = 3/2: by the norm of the queries no number is enough, and na² >= 4s decides: n >= 6/2.25."""
+    demand = Demand.of([1.0], [1.5], nu=0.0)
+    assert least_points(demand, LeastSquares(), max_answer=demand.least_work, max_query=1.0) == 3
+    assert least_points(demand, LeastSquares(), max_answer=1.5, max_query=1.0) == 3
+
+
+def test_many_points_of_small_queries_by_hand() -> None:
+    """Without work n points with ‖Q‖ <= B hold ‖w‖ = nB/2: the least n is ⌈2‖w‖/B⌉, wherever the search passes."""
+    for n in (1, 2, 3, 5, 8, 13, 31, 32, 33, 100):
+        demand = Demand.of([1.0], [0.0], nu=0.0)
+        assert least_points(demand, Logistic(), max_query=2.0 / n) == n
+        assert least_points(demand, Logistic(), max_query=2.0 / (n - 0.5)) == n
+        assert norms(logistic_points(demand, max_query=2.0 / n).Q) == pytest.approx(np.full(n, 2.0 / n), rel=1e-12)
+
+
+@pytest.mark.parametrize("bound", [-1.0, 0.0, math.nan])
+def test_bounds_that_are_none_are_refused(bound: float) -> None:
+    """Rather than taken for no bound."""
+    demand = Demand.of([2.0], [2.0], nu=0.0)
+    with pytest.raises(AssumptionError, match="max_query"):
+        least_answer(demand, max_query=bound)
+    with pytest.raises(AssumptionError, match="max_query"):
+        linear_points(demand, max_query=bound)
+    with pytest.raises(AssumptionError, match="max_query"):
+        logistic_points(demand, max_query=bound)
+    with pytest.raises(AssumptionError, match="max_answer" if bound != 0.0 else "answers > 0"):
+        linear_points(demand, max_answer=bound)
+
+
 def test_the_bound_of_C11_holds_for_every_dataset(rng: np.random.Generator) -> None:
     """ΣA² >= 4s for the demand that random data meet; with 4.001 it is refuted near the optimum."""
     tightest = math.inf
@@ -260,6 +339,21 @@ def test_exact_integers_are_not_rounded_up(rng: np.random.Generator) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- logistic
+
+
+def test_the_largest_share_solves_its_equation() -> None:
+    """y ln((1-y)/y) = v with y beyond the maximum, up to the maximum itself; for larger v it stays there."""
+    top = class_bound(2)
+    rng = np.random.default_rng(0)
+    near, below = top - 10.0 ** rng.uniform(-17, 0, 300), -(10.0 ** rng.uniform(-20, 1.5, 300))
+    for v in [top, *near, 0.0, *below, *(0.1 * 10.0 ** rng.uniform(-20, 0, 100))]:
+        y = _largest_share(v)
+        # σ(-v/y) = y: to rounding, also at the maximum, where y itself is known to √eps only.
+        assert float(expit(-v / y)) == pytest.approx(y, rel=2e-15)
+        assert y >= 1.0 / (1.0 + math.exp(1.0 + top)) - 1e-15
+    assert _largest_share(0.0) == 0.5
+    assert _largest_share(-1e6) == 1.0
+    assert _largest_share(2.0 * top) == _largest_share(top)
 
 
 def test_the_constant_of_a_point() -> None:
@@ -531,6 +625,14 @@ def test_appendix_l_queries(rng: np.random.Generator) -> None:
     assert p == pytest.approx(softmax(far @ theta.T, axis=1))
 
 
+def test_appendix_l_needs_a_matrix_of_models() -> None:
+    for size, n_classes, says in ((7, 3, "a multiple of 3 numbers"), (2, 1, "n_classes")):
+        with pytest.raises(ShapeError, match=says):
+            indifference_queries(
+                np.ones(size), n_classes, 2, np.random.default_rng(0), queries=GaussianQueries(2), noise=0.1
+            )
+
+
 # ---------------------------------------------------------------------------------------------- in a box
 
 
@@ -573,7 +675,7 @@ def test_bad_input_is_named(rng: np.random.Generator) -> None:
         poison(problem, 0, [1.0, math.nan])
     with pytest.raises(ShapeError, match="problem"):
         poison(None, 0, [1.0])
-    for bad in (-1.0, math.nan, math.inf):
+    for bad in (-1.0, -1e-9, math.nan, math.inf):
         with pytest.raises(AssumptionError, match="max_answer"):
             poison(problem, 0, [1.0, 1.0], max_answer=bad)
         with pytest.raises(AssumptionError, match="max_query"):
@@ -586,6 +688,8 @@ def test_bad_input_is_named(rng: np.random.Generator) -> None:
     classes = random_problem(rng, Multinomial(3), SquaredL2, n_users=3, dim=2)
     with pytest.raises(AssumptionError, match="K classes"):
         poison(classes, 0, np.zeros(6), max_query=1.0)
+    with pytest.raises(AssumptionError, match="no closed form"):
+        poison_points(Demand.of(np.ones(6), np.ones(6), nu=0.1), Multinomial(3))
     with pytest.raises(AssumptionError, match="‖g‖"):
         reported_model_from_gradient([0.0], [2.0], L2(1.0))
     with pytest.raises(ShapeError, match="n_points"):

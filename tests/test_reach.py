@@ -25,6 +25,7 @@ from theory import (
     displacement_bound,
     is_reachable,
 )
+from theory.reach import distance_behind
 from theory.regularizers import norms
 
 BOUNDED = [L2, SmoothL2]
@@ -153,11 +154,64 @@ def test_the_radius_is_no_empty_bound() -> None:
     assert displacement_bound(1.0, 1, 0.0, np.array([1.0, 0.0]), np.zeros(2)) == math.inf
 
 
+def test_no_model_in_the_cone_behind_a_pull_can_be_forced() -> None:
+    """By brute force: a linear F(ρ) = M(ρ - c) is monotone, and ‖F‖ > fλ all around θ† as far as is said."""
+    rng = np.random.default_rng(4)
+    angle = np.linspace(0.0, 2.0 * np.pi, 400)
+    n_cones = 0
+    for trial in range(60):
+        # A symmetric part >= 0 and, in half of them, a turn: a monotone F need not be a gradient.
+        root = rng.standard_normal((2, 2))
+        M = root @ root.T + trial % 2 * rng.standard_normal() * np.array([[0.0, 1.0], [-1.0, 0.0]])
+        y, c, offset, force = rng.standard_normal(2), rng.standard_normal(2), 3 * rng.standard_normal(2), rng.random()
+        distance = distance_behind(M @ (y - c), offset, force)
+        circle = np.column_stack([np.cos(angle), np.sin(angle)])
+        inside = y + offset + np.outer(np.linspace(0.0, 1.0, 40), distance * circle.ravel()).reshape(-1, 2)
+        assert norms((inside - c) @ M.T).min() >= force * (1 - 1e-12)
+        n_cones += distance > 0
+    assert n_cones > 10
+
+
+def test_the_cone_behind_a_pull_in_numbers() -> None:
+    """F = (0, 5), fλ = 3: sin β = 4/5, cos β = 3/5; 10 along and 5 across is 10·4/5 - 5·3/5 = 5 within the cone."""
+    for side in (5.0, -5.0):
+        assert distance_behind(np.array([0.0, 5.0]), np.array([side, 10.0]), 3.0) == pytest.approx(5.0, rel=1e-14)
+    # That is attained: F(ρ) = (0, 5) + 0.4(ρ_2, -ρ_1) is monotone, and has the norm 3 at (8, 6), 5 away from (5, 10).
+    assert math.hypot(0.4 * 6.0, 5.0 - 0.4 * 8.0) == pytest.approx(3.0, rel=1e-14)
+    # At right angles and behind the apex there is no cone; straight behind the angle is π to the last bit.
+    for offset in ([5.0, 0.0], [0.0, -10.0], [-7.0, -1.0]):
+        assert distance_behind(np.array([0.0, 5.0]), np.array(offset), 3.0) == 0.0
+    straight = np.array([0.1, 0.2, 0.3])
+    assert distance_behind(7.0 * straight, -3.0 * straight, 0.5) == 0.0
+    assert distance_behind(np.zeros(2), np.ones(2), 0.0) == 0.0
+    # A NaN says nothing, and sizes whose products leave the range of floats are sizes.
+    assert distance_behind(np.array([math.nan, 1.0]), np.ones(2), 0.5) == 0.0
+    for scale in (1e-200, 1e200):
+        found = distance_behind(scale * np.array([0.0, 5.0]), scale * np.array([5.0, 10.0]), scale * 3.0)
+        assert found == pytest.approx(5.0 * scale, rel=1e-14)
+
+
+def test_a_target_out_of_reach_says_why() -> None:
+    """The statement, the value and the mend of an AssumptionError, which the sentence is made of."""
+    error = OutOfReachError("reach", "‖F‖ = 3", "aim nearer", -2.0, np.array([1.0, 2.0]))
+    assert (error.statement, error.value, error.mend) == ("reach", "‖F‖ = 3", "aim nearer")
+    assert str(error) == "reach: found ‖F‖ = 3; aim nearer"
+    assert error.distance_at_least == 0.0
+    assert not error.nearest.flags.writeable
+
+
 def test_the_boundary_belongs_to_l2_alone() -> None:
     assert is_reachable(2.0, L2(1.0), 2)
     assert not is_reachable(2.0, SmoothL2(1.0), 2)
     assert not is_reachable(math.nan, L2(1.0))
     assert attack_force(SmoothL2(0.3), 2) == pytest.approx(0.6)
+    assert attack_force(L2(0.3)) == 0.3
+    # One attacker, unless said otherwise: twice the force of one is not to be had.
+    assert is_reachable(0.3, L2(0.3))
+    assert not is_reachable(0.4, L2(0.3))
+    assert is_reachable(math.inf, SquaredL2(1.0))
+    with pytest.raises(ShapeError, match="n_attackers"):
+        attack_force(L2(1.0), 0)
 
 
 def test_bad_input_is_named(rng: np.random.Generator) -> None:

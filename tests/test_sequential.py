@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from theory import AssumptionError
+from theory import AssumptionError, ShapeError
 from theory.sequential import (
     Outcome,
     binomial_tail,
@@ -142,3 +142,83 @@ def test_e_values_stay_finite_or_infinitely_small_for_many_draws() -> None:
         assert not math.isnan(refute)
         assert not math.isnan(accept)
         assert max(refute, accept) > -np.inf
+
+
+# ---------------------------------------------------------------------------------- what is promised to the last detail
+
+
+def test_seed_is_the_start_of_a_published_hash() -> None:
+    # SHA-256 of "abc" (FIPS 180-2, example B.1): another seed would let every recorded verdict change in silence.
+    assert seed_of("abc") == 0xBA7816BF8F01CFEA
+
+
+def test_before_the_first_draw_both_e_values_are_one() -> None:
+    result = decide([], 0.1, error=0.5, max_draws=1)
+    assert (result.outcome, result.n_draws, result.n_failures) == (Outcome.UNDECIDED, 0, 0)
+    assert (result.log_refute, result.log_accept) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("which", [Outcome.REFUTED, Outcome.ACCEPTED])
+def test_an_e_value_that_just_reaches_the_threshold_decides(which: Outcome) -> None:
+    # Ville's inequality bounds the probability that E ever *reaches* 1/a.
+    failures = which is Outcome.REFUTED
+    n_equal = 0
+    for delta in np.linspace(0.05, 0.45, 41):
+        value = log_e_values(1, int(failures), delta)[0 if failures else 1]
+        error = math.exp(-value)
+        if -math.log(error) == value:
+            n_equal += 1
+            assert decide([failures], delta, error=error, max_draws=5).outcome is which
+        assert decide([failures], delta, error=error * (1 - 1e-12), max_draws=5).outcome is Outcome.UNDECIDED
+    assert n_equal >= 5
+
+
+def test_draws_are_one_at_least() -> None:
+    with pytest.raises(ShapeError, match="max_draws"):
+        decide([False], 0.1, error=0.1, max_draws=0)
+    assert decide([False, False], 0.1, error=0.1, max_draws=1).n_draws == 1
+
+
+def test_twin_has_streams_of_its_own_that_anyone_can_draw_again() -> None:
+    delta, seen = 0.1, []
+
+    def fails(rng: np.random.Generator) -> bool:
+        seen.append(float(rng.random()))
+        return seen[-1] < 0.05
+
+    _, twin = decide_with_twin("test_streams", fails, delta, max_draws=40)
+    drawn, twins, coins = (generator_of("test_streams", key).random(40).tolist() for key in range(3))
+    assert seen == drawn + twins[: twin.n_draws]
+    # The coin is tossed only where the draw did not fail, and lands on failure with probability 2δ.
+    toss = iter(coins)
+    assert twin.n_failures == sum(u < 0.05 or next(toss) < 2 * delta for u in twins[: twin.n_draws])
+    # Equal streams would make the twin a copy of the draws, and its coin a copy of the twin.
+    assert len({*drawn, *twins, *coins}) == 120
+
+
+def test_coin_of_the_twin_has_exactly_the_probability_promised() -> None:
+    # A generator's numbers are the multiples of 2^-53: u < 2δ has probability 2δ, and u <= 2δ would have more.
+    first = float(generator_of("test_coin", 2).random())
+    _, twin = decide_with_twin("test_coin", lambda rng: False, 0.5 * first, max_draws=1)
+    assert (twin.n_draws, twin.n_failures) == (1, 0)
+    _, twin = decide_with_twin("test_coin", lambda rng: False, 0.5 * math.nextafter(first, 1.0), max_draws=1)
+    assert (twin.n_draws, twin.n_failures) == (1, 1)
+
+
+def test_by_default_a_verdict_is_wrong_once_in_a_million_and_takes_ten_thousand_draws() -> None:
+    # At the boundary q = δ nothing is decided.
+    result, twin = decide_with_twin("test_default", lambda rng: bool(rng.random() < 0.1), 0.1)
+    assert (result.outcome, result.n_draws, result.error, twin.error) == (Outcome.UNDECIDED, 10_000, 1e-6, 1e-6)
+
+
+def test_what_is_no_distribution_has_no_probabilities() -> None:
+    # The weights 2 and -1 sum to 1: "probabilities" 2 and -1 would come out.
+    with pytest.raises(AssumptionError, match="weight below 0"):
+        exact_probability([(0, Fraction(2)), (1, Fraction(-1))], 1, lambda draws: draws == (0,))
+    assert exact_probability([(0, Fraction(1)), (1, Fraction(0))], 2, lambda draws: draws == (0, 0)) == 1
+    for p in (Fraction(-1, 10**9), 1 + Fraction(1, 10**9)):
+        with pytest.raises(AssumptionError, match="p must lie in"):
+            binomial_tail(3, 2, p)
+    # What is certain, and what is impossible.
+    assert [binomial_tail(3, k, Fraction(1)) for k in range(5)] == [1, 1, 1, 1, 0]
+    assert [binomial_tail(3, k, Fraction(0)) for k in range(5)] == [1, 0, 0, 0, 0]

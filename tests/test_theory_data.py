@@ -221,6 +221,22 @@ def test_logistic_answers_at_extreme_margins_are_sure(rng: np.random.Generator) 
     np.testing.assert_array_equal(A, [1.0, -1.0])
 
 
+class _Lowest:
+    """A generator whose uniform draws are all the least that can be drawn, 0."""
+
+    def random(self, size: Any) -> np.ndarray:
+        return np.zeros(size)
+
+
+def test_an_answer_of_probability_0_is_never_given() -> None:
+    # σ(-10⁴) and exp(-10⁴) are 0 in float64; a draw of exactly 0, which may happen, is not below them.
+    lowest: Any = _Lowest()
+    assert honest_answers([[-1e4], [1e4]], [1.0], Logistic(), lowest).tolist() == [-1.0, 1.0]
+    assert honest_answers([[1.0]], [-1e4, 0.0, -1e4], Multinomial(3), lowest).tolist() == [1.0]
+    # The last class has what is left.
+    assert honest_answers([[1.0]], [-1e4, -1e4, 0.0], Multinomial(3), lowest).tolist() == [2.0]
+
+
 def test_class_answers_have_softmax_probabilities(rng: np.random.Generator) -> None:
     theta = np.array([0.0, 0.5, -1.0, 0.2])
     A = honest_answers(np.ones((N, 1)), theta, Multinomial(4), rng)

@@ -313,6 +313,12 @@ def test_indices_of_pins_move_up_when_a_user_leaves(problem: Problem) -> None:
     np.testing.assert_array_equal(pinned.without(0).free, [True, False, False])
 
 
+def test_a_problem_is_shown_in_one_line_whatever_its_users_hold(problem: Problem) -> None:
+    # The data of a million users would fill a screen for hours.
+    expected = "Problem(n_users=4, dim=3, loss=LeastSquares(), reg=SmoothL2(lam=1.5), nu=0.25, pinned=[1, 3])"
+    assert repr(problem.with_regularizer(SmoothL2(1.5), 0.25).pin(3, np.zeros(3)).pin(1, np.ones(3))) == expected
+
+
 def test_tilts_add_up(problem: Problem) -> None:
     tilted = problem.tilt(3, [1.0, 0.0, 0.0]).tilt(0, [0.5, 2.0, 0.0])
     np.testing.assert_array_equal(tilted.slope, [1.5, 2.0, 0.0])
@@ -333,6 +339,14 @@ def test_views_copy_no_data(problem: Problem) -> None:
     for view in (problem.pin(0, np.zeros(3)), problem.tilt(0, np.ones(3)), problem.without(3)):
         assert view.stack.Q is problem.stack.Q
         assert np.shares_memory(view.users[1].Q, problem.stack.Q)
+
+
+def test_data_that_are_one_block_are_not_copied(rng: np.random.Generator) -> None:
+    user = UserDataset(rng.standard_normal((5, 3)), rng.standard_normal(5))
+    assert Problem([user], LeastSquares(), L2(1.0)).stack.Q is user.Q
+    two = Problem([user, user], LeastSquares(), L2(1.0))
+    assert two.stack.Q.shape == (10, 3)
+    assert not np.shares_memory(two.stack.Q, user.Q)
 
 
 def test_a_pinned_row_must_be_the_reported_model(problem: Problem) -> None:

@@ -222,6 +222,33 @@ def test_functions_act_on_the_last_axis(reg_type: type[Any], rng: np.random.Gene
         np.testing.assert_array_equal(reg.preimage(rho, g)[index], reg.preimage(rho, g[index]))
 
 
+@pytest.mark.parametrize("reg_type", REGULARIZERS, ids=lambda reg_type: reg_type.__name__)
+def test_functions_of_no_vectors_are_empty(reg_type: type[Any]) -> None:
+    reg, none = reg_type(0.7), np.zeros((0, 3))
+    assert reg.value(np.ones(3), none).shape == (0,)
+    for found in (reg.gradient(np.ones(3), none), reg.project(none), reg.preimage(np.ones(3), none)):
+        assert found.shape == (0, 3)
+
+
+@pytest.mark.parametrize("reg_type", REGULARIZERS, ids=lambda reg_type: reg_type.__name__)
+def test_a_gradient_at_what_is_no_number_is_none(reg_type: type[Any]) -> None:
+    # A kink is where θ = ρ, not where nothing is known of them.
+    assert np.isnan(reg_type(0.7).gradient(np.array([np.nan, 1.0]), np.zeros(2))[0])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("reg_type", REGULARIZERS, ids=lambda reg_type: reg_type.__name__)
+def test_units_of_the_loss_do_not_matter(reg_type: type[Any], scale: float) -> None:
+    # R and its gradients are proportional to λ, so the preimage depends on g/λ only, however large or small λ² is.
+    reg, rho, z = reg_type(scale), np.array([2.0, -1.0]), np.array([0.75, -1.0])
+    g = scale * reg_type(1.0).gradient(z, np.zeros(2))
+    np.testing.assert_allclose(reg.gradient(rho, rho - z), g, rtol=8 * EPS)
+    np.testing.assert_allclose(reg.value(rho, rho - z), scale * reg_type(1.0).value(z, np.zeros(2)), rtol=8 * EPS)
+    # Under ℓ2 a gradient of length λ is one of every z, and z = 0 is the one that is returned.
+    expected = rho if reg_type is L2 else rho - z
+    np.testing.assert_allclose(reg.preimage(rho, (1.0 - 4.0 * EPS) * g), expected, rtol=0.0, atol=32 * EPS)
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_norms_of_tiny_and_huge_vectors(scale: float) -> None:
     # Squares of these under- or overflow.
@@ -262,6 +289,12 @@ def test_a_projection_has_a_preimage_under_l2(dim: int, rng: np.random.Generator
 def test_an_implausible_gradient_has_no_preimage(reg: L2 | SmoothL2, g: list[float]) -> None:
     with pytest.raises(AssumptionError, match="lem3_gradient_to_model"):
         reg.preimage(np.zeros(2), np.array(g))
+
+
+@pytest.mark.parametrize("reg", [L2(1.0), SmoothL2(1.0)], ids=str)
+def test_one_implausible_gradient_among_plausible_ones_is_refused(reg: L2 | SmoothL2) -> None:
+    with pytest.raises(AssumptionError, match=r"found ‖g‖ = 2\.0 with"):
+        reg.preimage(np.zeros(2), np.array([[0.5, 0.0], [0.0, 2.0], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("reg_type", REGULARIZERS, ids=lambda reg_type: reg_type.__name__)

@@ -45,7 +45,7 @@ def as_array(value: Any, name: str, ndim: int, shape: tuple[int | None, ...] | N
     Raises
     ------
     ShapeError
-        Wrong dimension, size or dtype, or an entry that is NaN or infinite.
+        Wrong dimension, size or dtype, or an entry that is NaN, infinite or masked.
 
     Examples
     --------
@@ -57,6 +57,9 @@ def as_array(value: Any, name: str, ndim: int, shape: tuple[int | None, ...] | N
         raw = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise ShapeError(name, expected, f"an object that is not an array ({error})") from None
+    if np.ma.is_masked(value):
+        # What lies under the mask is not data, and NumPy would take it for data without a word.
+        raise ShapeError(name, f"{expected} without missing entries", "a masked entry")
     if raw.dtype.kind not in "fiub":
         raise ShapeError(name, f"{expected} of real numbers", f"dtype {raw.dtype}")
     if raw.ndim != ndim:
@@ -140,9 +143,7 @@ def _describe(ndim: int, shape: tuple[int | None, ...] | None) -> str:
 def _nobody_can_write(array: np.ndarray) -> bool:
     """Whether neither ``array`` nor an array that it is a view of is writeable."""
     view: Any = array
-    while isinstance(view, np.ndarray):
-        if view.flags.writeable:
-            return False
+    while isinstance(view, np.ndarray) and not view.flags.writeable:
         view = view.base
     return view is None
 

@@ -27,7 +27,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from theory.arrays import Array, as_count, as_vector, frozen
+from theory.arrays import Array, as_count, as_nonnegative, as_vector, frozen
 from theory.dynamics import is_plausible
 from theory.errors import AssumptionError, EquipoiseError, ShapeError
 from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2, norms
@@ -279,7 +279,8 @@ def reported_model_from_gradient(rho: Any, g: Any, reg: Regularizer, *, distance
     Raises
     ------
     AssumptionError
-        g is not plausible, or lies on the boundary and no distance is given, or the regularizer has no preimage.
+        g is not plausible, or lies on the boundary and no distance is given, or the distance is negative or not
+        finite, or the regularizer has no preimage.
 
     Examples
     --------
@@ -306,8 +307,9 @@ def reported_model_from_gradient(rho: Any, g: Any, reg: Regularizer, *, distance
                 "no model reports g; pass the distance at which one may nearly do",
             )
         full = norms(g) / math.sqrt((reg.lam - norms(g)) * (reg.lam + norms(g))) if norms(g) < reg.lam else math.inf
+        distance = as_nonnegative(distance, "distance", "lem3_gradient_to_model")
         if distance < full:
-            return rho - float(distance) * g / norms(g)
+            return rho - distance * g / norms(g)
     return np.asarray(reg.preimage(rho, g))
 
 
@@ -367,15 +369,16 @@ def contract_violations(
             report, again = attack.report(view), attack.report(before)
         except (EquipoiseError, ArithmeticError, TypeError, ValueError, AttributeError, IndexError) as error:
             return [*found, f"round {t}: it fails with {type(error).__name__}: {error}"]
-        if np.shape(report) != (dim,) or not np.all(np.isfinite(report)):
-            return [*found, f"round {t}: the report is not a finite vector of shape ({dim},)"]
+        try:
+            report, again = as_vector(report, "report", dim), as_vector(again, "report", dim)
+        except ShapeError as error:
+            return [*found, f"round {t}: the report is not a finite vector of shape ({dim},): {error}"]
         if not np.array_equal(report, again):
             found.append(f"round {t}: asked twice, it reports differently")
         shown = (view.rho, view.previous_rho, view.previous_report)
         if any(a is not None and not np.array_equal(a, np.asarray(b)) for a, b in zip(shown, copies, strict=True)):
             found.append(f"round {t}: it changes what it is shown")
-        if not is_plausible(np.asarray(report), reg):
+        if not is_plausible(report, reg):
             found.append(f"round {t}: the report is not plausible (norm {norms(report):g}), so the server ignores it")
-        used = frozen(np.array(report, dtype=np.float64))
-        view = View(t + 1, frozen(view.rho + rng.standard_normal(dim)), 0.1 / (t + 1), view.rho, view.eta, used)
+        view = View(t + 1, frozen(view.rho + rng.standard_normal(dim)), 0.1 / (t + 1), view.rho, view.eta, report)
     return found

@@ -32,8 +32,6 @@ from theory.arrays import Array
 from theory.data import BallQueries, EmpiricalQueries, GaussianQueries, Queries
 from theory.errors import AssumptionError
 
-_BISECTIONS = 200
-
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -84,6 +82,19 @@ def chernoff_exponent(eta: float) -> float:
     return 1.0 if eta == -1.0 else (1.0 + eta) * math.log1p(eta) - eta
 
 
+def _needed(n: int, eigenvalue: float, bound: float, dim: int, delta: float) -> float:
+    """Return the k(∓η) at which the probability of the table's first two rows is δ; infinite if there is none."""
+    return math.log(dim / delta) * bound**2 / (n * eigenvalue) if n * eigenvalue > 0.0 else math.inf
+
+
+def _deviation(needed: float, sign: float, high: float) -> float:
+    """Return the least η (a float64) for which k(sign·η), which increases, is ``needed``; at most ``high``."""
+    low = 0.0
+    while low < (middle := 0.5 * (low + high)) < high:
+        low, high = (low, middle) if chernoff_exponent(sign * middle) >= needed else (middle, high)
+    return high
+
+
 def least_gram_factor(n: int, eigenvalue: float, bound: float, dim: int, delta: float) -> float:
     """Return 1 - η of the first row, so that λ_min(QᵀQ) >= (1 - η) n λ_min with probability 1 - δ; 0 if there is none.
 
@@ -92,34 +103,21 @@ def least_gram_factor(n: int, eigenvalue: float, bound: float, dim: int, delta: 
     >>> round(least_gram_factor(10_000, 1.0, 1.0, 1, 0.01), 4)
     0.9698
     """
-    needed = math.log(dim / delta) * bound**2 / (n * eigenvalue) if n else math.inf
-    if not needed < 1.0:
-        return 0.0
-    low, high = 0.0, 1.0  # η: k(-η) increases
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if chernoff_exponent(-middle) < needed else (low, middle)
-    return 1.0 - high
+    # k(-1) = 1: if that is not enough, it is the η with which the bound says nothing.
+    return 1.0 - _deviation(_needed(n, eigenvalue, bound, dim, delta), -1.0, 1.0)
 
 
 def largest_gram_factor(n: int, eigenvalue: float, bound: float, dim: int, delta: float) -> float:
-    """Return 1 + η of the second row.
+    """Return 1 + η of the second row; infinite if there is none.
 
     Examples
     --------
     >>> round(largest_gram_factor(10_000, 1.0, 1.0, 1, 0.01), 4)
     1.0305
     """
-    needed = math.log(dim / delta) * bound**2 / (n * eigenvalue) if n else math.inf
-    if not math.isfinite(needed):
-        return math.inf
-    low, high = 0.0, 1.0
-    while chernoff_exponent(high) < needed:
-        high *= 2.0
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if chernoff_exponent(middle) < needed else (low, middle)
-    return 1.0 + high
+    needed = _needed(n, eigenvalue, bound, dim, delta)
+    # k(x + 2) > x for x >= 0: true at 0, and the derivative of the left side is ln(x + 3) > 1.
+    return 1.0 + _deviation(needed, 1.0, needed + 2.0)
 
 
 def truncated_second_moment(queries: Queries, radius: float) -> float:
@@ -143,12 +141,16 @@ def truncated_second_moment(queries: Queries, radius: float) -> float:
     return 0.0
 
 
-def candidate_radii(queries: Queries) -> Array:
-    """Return the radii at which a truncated Gram matrix is worth trying."""
-    if isinstance(queries, GaussianQueries):
-        return math.sqrt(queries.dim + 2) * np.linspace(0.3, 3.0, 55)
-    if isinstance(queries, BallQueries):
-        return queries.bound * np.linspace(0.3, 1.0, 36)
+def candidate_radii(queries: Queries, K: float = 0.0) -> Array:
+    r"""Return the radii R at which a truncated Gram matrix is worth trying, for models up to length K.
+
+    What is sought is the largest κ(R, K)·λ_min of :mod:`theory.pac_constants`.  For a large K it is near R = (d + 2)/K:
+    κ decreases like :math:`e^{-RK}`, and the truncated moment of Gaussian and of ball queries grows like R^{d+2}.
+    """
+    if isinstance(queries, (GaussianQueries, BallQueries)):
+        root = math.sqrt(queries.dim + 2)
+        factors = np.linspace(0.3, 3.0, 55) if isinstance(queries, GaussianQueries) else np.linspace(0.3, 1.0, 36)
+        return root / max(1.0, K / root) * factors
     if isinstance(queries, EmpiricalQueries):
         lengths = np.linalg.norm(queries.rows, axis=1)
         return np.unique(np.append(np.quantile(lengths, np.linspace(0.1, 1.0, 19)), queries.bound))

@@ -127,7 +127,7 @@ class GaussianQueries:
     bound = math.inf
 
     def __post_init__(self) -> None:
-        as_count(self.dim, "dim", 1)
+        object.__setattr__(self, "dim", as_count(self.dim, "dim", 1))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw ``n`` queries."""
@@ -150,8 +150,8 @@ class CubeQueries:
     name = "cube"
 
     def __post_init__(self) -> None:
-        as_count(self.dim, "dim", 1)
-        as_positive(self.half_width, "half_width", "thm2_linear_local_pac")
+        object.__setattr__(self, "dim", as_count(self.dim, "dim", 1))
+        object.__setattr__(self, "half_width", as_positive(self.half_width, "half_width", "thm2_linear_local_pac"))
 
     @property
     def bound(self) -> float:
@@ -175,7 +175,7 @@ class RademacherQueries:
     name = "rademacher"
 
     def __post_init__(self) -> None:
-        as_count(self.dim, "dim", 1)
+        object.__setattr__(self, "dim", as_count(self.dim, "dim", 1))
 
     @property
     def bound(self) -> float:
@@ -199,7 +199,7 @@ class SphereQueries:
     name = "sphere"
 
     def __post_init__(self) -> None:
-        as_count(self.dim, "dim", 1)
+        object.__setattr__(self, "dim", as_count(self.dim, "dim", 1))
 
     @property
     def bound(self) -> float:
@@ -224,7 +224,7 @@ class BallQueries:
     name = "ball"
 
     def __post_init__(self) -> None:
-        as_count(self.dim, "dim", 1)
+        object.__setattr__(self, "dim", as_count(self.dim, "dim", 1))
 
     @property
     def bound(self) -> float:

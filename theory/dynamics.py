@@ -140,7 +140,7 @@ def is_plausible(g: Array, reg: Regularizer) -> bool:
     (True, False)
     """
     # A projection g·λ/‖g‖ has the norm λ within (P/2 + 3) units in the last place.
-    rounding = (0.5 * np.shape(g)[-1] + 3.0) * np.finfo(np.float64).eps
+    rounding = (0.5 * np.size(g) + 3.0) * np.finfo(np.float64).eps
     return bool(norms(g - reg.project(g)) <= rounding * norms(g))
 
 
@@ -210,8 +210,6 @@ def smoothness(problem: Problem, s: int) -> float:
 
 def honest_smoothness(others: Problem) -> float:
     """Return the constant of :func:`smoothness` for the sum over all users of ``others``."""
-    if others.n_users == 0:
-        return 0.0
     constants = np.where(others.free, local_smoothness(others), math.inf)
     return float(np.sum(_parallel(constants, regularizer_smoothness(others.reg))))
 
@@ -325,6 +323,8 @@ def counter_gradient_local_rate(q: float, a: float) -> float:
 def gradient_descent_rate(eta: float, mu: float, L: float) -> float:
     """Return max(|1 - ημ|, |1 - ηL|): the factor a round under a constant report; below 1 for 0 < η < 2/L if μ > 0.
 
+    As 0 <= μ <= L, it is max(1 - ημ, ηL - 1).
+
     Source: C4 (``c4_convergence_exactly_when``).
 
     Examples
@@ -333,4 +333,4 @@ def gradient_descent_rate(eta: float, mu: float, L: float) -> float:
     0.5
     """
     eta = as_positive(eta, "eta", "c4_convergence_exactly_when")
-    return max(abs(1.0 - eta * mu), abs(1.0 - eta * L))
+    return max(1.0 - eta * mu, eta * L - 1.0)

@@ -65,10 +65,9 @@ def expectation_error(reg: Regularizer, honest: float, other: float) -> float:
         return min(reg.lam, half)
     if isinstance(reg, SmoothL2):
         low, high = 0.0, half
-        for _ in range(200):
-            f = 0.5 * (low + high)
+        while low < (f := 0.5 * (low + high)) < high:
             # f - r'(half - f) increases in f.
-            too_small = f < reg.lam * (half - f) / math.hypot(1.0, half - f)
-            low, high = (f, high) if too_small else (low, f)
-        return 0.5 * (low + high)
+            is_too_small = f < reg.lam * (half - f) / math.hypot(1.0, half - f)
+            low, high = (f, high) if is_too_small else (low, f)
+        return high
     raise AssumptionError("c20_expectation_fails", f"regularizer {reg!r}", "use SquaredL2, L2 or SmoothL2")

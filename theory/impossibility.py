@@ -152,8 +152,8 @@ class Refutation:
         Returns
         -------
         bool
-            False if anything does not match.  Data made by a ``honest`` function of the caller's own may be noisy:
-            then honesty is not checked, only what the learner's answer means.
+            False if anything does not match.  Data with other queries than e_1, ..., e_d in turn, made by a ``honest``
+            function of the caller's own, may be noisy: their honesty is not checked, only what the answer means.
         """
         n_honest = self.n_users - self.n_attackers
         if len(self.users) != self.n_users or not self.epsilon > 0 or not self.unavoidable_excess > 0:
@@ -165,13 +165,12 @@ class Refutation:
             if not all(self._is_consistent(n, model) for n, model in zip(world.honest, world.models, strict=True)):
                 return False
         if learner is not None:
-            rho = run_learner(learner, self.users)
+            rho = run_learner(learner, self.users, self.rho.size)
             if not _is_close(rho, self.rho):
                 return False
         excess = [error - allowed for error, allowed in zip(self.errors, self.allowed, strict=True)]
-        # Rounding: the errors are norms of differences of numbers of the size of the models.
-        margin = self.unavoidable_excess * 1e-6
-        return excess[self.failing] >= self.unavoidable_excess - margin and excess[self.failing] >= max(excess)
+        # The larger one is at least the unavoidable excess, which is > 0.
+        return excess[self.failing] == max(excess)
 
     def _is_consistent(self, user: int, model: Array) -> bool:
         data = self.users[user]
@@ -228,7 +227,7 @@ def two_worlds(F: int, N: int, C: float, *, dim: int = 1, scale: float = 1.0) ->
     Raises
     ------
     AssumptionError
-        Neither corollary applies: F < N/2 and C >= F/(N - F).
+        Neither corollary applies: F < N/2 and C >= F/(N - F).  Or ε, which grows with scale², overflows or vanishes.
     """
     F, N = _check_users(F, N)
     C = as_nonnegative(C, "C", DEFINITION)
@@ -250,8 +249,11 @@ def two_worlds(F: int, N: int, C: float, *, dim: int = 1, scale: float = 1.0) ->
         first, second = range(n_honest), range(F, N)
         # (D - C)(D + C) keeps the digits where C is close to D.
         root, statement = s * (D - C) * (D + C) / (4.0 * D), COROLLARY_2
+    epsilon = root * root
+    if not 0.0 < epsilon < math.inf:
+        raise AssumptionError(DEFINITION, f"scale = {s}", f"ε = {epsilon} is out of the range of floats")
     worlds = [World(tuple(h), frozen(models[list(h)])) for h in (first, second)]
-    return statement, frozen(models), worlds[0], worlds[1], root * root
+    return statement, frozen(models), worlds[0], worlds[1], epsilon
 
 
 def refute_byzantine(
@@ -335,6 +337,8 @@ def refute_byzantine(
 def run_learner(learner: Learner, users: tuple[UserDataset, ...], dim: int | None = None) -> Array:
     """Call a learner on copies of the data, and check how it behaves and what it returns.
 
+    ``dim`` is the size of the answer; by default it is that of the first user's queries.
+
     Raises
     ------
     ShapeError, AssumptionError
@@ -343,7 +347,7 @@ def run_learner(learner: Learner, users: tuple[UserDataset, ...], dim: int | Non
     if not callable(learner):
         raise ShapeError("learner", "a function from the users' data sets to a vector", type(learner).__name__)
     answers = [_run_once(learner, users, users[0].dim if dim is None else dim) for _ in range(_RUNS)]
-    for answer in answers[1:]:
+    for answer in answers:
         if not _is_close(answer, answers[0]):
             raise AssumptionError(
                 DEFINITION,

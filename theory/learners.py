@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from theory.arrays import Array, as_count
+from theory.arrays import Array, as_count, as_matrix
 from theory.data import UserDataset
 from theory.errors import AssumptionError
+from theory.regularizers import norms
 
 Rule = Callable[[Array], Any]
 Learner = Callable[[Sequence[UserDataset]], Any]
@@ -48,8 +49,6 @@ def least_squares_fit(data: UserDataset) -> Array:
     >>> least_squares_fit(UserDataset([[2.0]], [6.0]))
     array([3.])
     """
-    if data.n_data == 0:
-        return np.zeros(data.dim)
     return np.asarray(np.linalg.lstsq(data.Q, data.A, rcond=None)[0], dtype=np.float64)
 
 
@@ -87,7 +86,7 @@ class Mean:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        return np.mean(models, axis=0)
+        return np.mean(as_matrix(models, "models"), axis=0)
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class CoordinateMedian:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        return np.median(models, axis=0)
+        return np.median(as_matrix(models, "models"), axis=0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class TrimmedMean:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        F = as_count(self.n_attackers, "n_attackers")
+        models, F = as_matrix(models, "models"), as_count(self.n_attackers, "n_attackers")
         if not len(models) > 2 * F:
             raise AssumptionError(_STATEMENT, f"N = {len(models)}, F = {F}", "the trimmed mean needs N > 2F")
         return np.mean(np.sort(models, axis=0)[F : len(models) - F], axis=0)
@@ -131,11 +130,11 @@ class TrimmedMean:
 
 @dataclass(frozen=True)
 class GeometricMedian:
-    r"""A minimizer of :math:`\sum_n\|\rho - \theta_n\|_2`, to rounding.
+    r"""A minimizer of :math:`\sum_n\|\rho - \theta_n\|_2`: the sum is the least, to rounding.
 
     The minimizers that are models are found exactly: θ_n is one iff the other models' unit vectors towards it sum to
-    at most its multiplicity.  With several, their mean is returned.  Otherwise the minimum is smooth: Newton's method
-    with halved steps.
+    at most its multiplicity.  With several, their mean is returned.  Otherwise the sum is smooth at its minimum:
+    Newton's method with halved steps.
 
     Examples
     --------
@@ -147,44 +146,44 @@ class GeometricMedian:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        points, counts = np.unique(models, axis=0, return_counts=True)
+        points, counts = np.unique(as_matrix(models, "models"), axis=0, return_counts=True)
         differences = points[:, None, :] - points[None, :, :]
-        distances = np.linalg.norm(differences, axis=2)
-        with np.errstate(invalid="ignore"):
-            pulls = np.where(distances[..., None] > 0, differences / distances[..., None], 0.0)
-        pull = np.linalg.norm(np.einsum("j,ijk->ik", counts, pulls), axis=1)
-        is_minimal = pull <= counts * (1.0 + 1e-12) + 1e-12
+        distances = norms(differences)
+        np.fill_diagonal(distances, math.inf)
+        pulls = np.einsum("j,ijk->ik", counts, differences / distances[..., None])
+        # The sum of N unit vectors is right to N P units in the last place.
+        is_minimal = norms(pulls) <= counts * (1.0 + np.size(models) * np.finfo(np.float64).eps)
         if is_minimal.any():
             return np.mean(points[is_minimal], axis=0)
         return _smooth_median(points, counts.astype(np.float64))
 
 
 def _smooth_median(points: Array, weights: Array) -> Array:
-    def value(rho: Array) -> float:
-        return float(weights @ np.linalg.norm(points - rho, axis=1))
+    """Return the geometric median of distinct points, none of which is one."""
 
-    rho = np.average(points, axis=0, weights=weights)
-    # The mean can be a model, where the sum is not smooth; a Weiszfeld step away from it keeps descent.
-    best = points[np.argmin([value(point) for point in points])]
-    if value(best) < value(rho):
-        rho = best + 1e-3 * (rho - best)
-    identity = np.eye(points.shape[1])
+    def value(rho: Array) -> float:
+        return float(weights @ norms(points - rho))
+
+    # The first step, away from the best point, descends (Vardi and Zhang, 2000).  All that follow descend too, and so
+    # never come to a point, where alone the sum is not smooth.
+    best = int(np.argmin([value(point) for point in points]))
+    z = points[best] - np.delete(points, best, axis=0)
+    scale = np.delete(weights, best) / norms(z)
+    pull = scale @ z
+    rho = points[best] - (1.0 - weights[best] / norms(pull)) * pull / np.sum(scale)
     for _ in range(_MAX_ITERATIONS):
         z = rho - points
-        distance = np.maximum(np.linalg.norm(z, axis=1), 1e-300)
-        unit = z / distance[:, None]
-        gradient = weights @ unit
-        scale = weights / distance
-        hessian = np.sum(scale) * identity - (unit.T * scale) @ unit
-        weiszfeld = gradient / np.sum(scale)
-        try:
-            step = np.linalg.solve(hessian, gradient)
-        except np.linalg.LinAlgError:
-            step = weiszfeld
+        distance = norms(z)
+        # (That first step can be less than the rounding of ρ; the rest of the sum then says where to go.)
+        distance[distance == 0.0] = math.inf
+        scale, unit = weights / distance, z / distance[:, None]
+        hessian = np.sum(scale) * np.eye(rho.size) - (unit.T * scale) @ unit
+        step = np.linalg.lstsq(hessian, weights @ unit, rcond=None)[0]  # flat along a line, to rounding
         current = value(rho)
-        following = next((rho - step / 2**k for k in range(30) if value(rho - step / 2**k) < current), rho - weiszfeld)
-        if not value(following) < current:
-            break
+        while not value(following := rho - step) < current:
+            if np.array_equal(following, rho):
+                return rho
+            step = 0.5 * step
         rho = following
     return rho
 
@@ -206,7 +205,8 @@ class Krum:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        return models[_krum_order(models, self.n_attackers)[0]]
+        models = as_matrix(models, "models")
+        return models[_krum_order(models, as_count(self.n_attackers, "n_attackers"))[0]]
 
 
 @dataclass(frozen=True)
@@ -225,12 +225,14 @@ class MultiKrum:
 
     def __call__(self, models: Array) -> Array:
         """Aggregate ``models``, shape (N, P)."""
-        n_kept = len(models) - self.n_attackers if self.n_kept is None else as_count(self.n_kept, "n_kept", 1)
-        return np.mean(models[_krum_order(models, self.n_attackers)[:n_kept]], axis=0)
+        models = as_matrix(models, "models")
+        F = as_count(self.n_attackers, "n_attackers")
+        n_kept = len(models) - F if self.n_kept is None else as_count(self.n_kept, "n_kept", 1)
+        return np.mean(models[_krum_order(models, F)[:n_kept]], axis=0)
 
 
 def _krum_order(models: Array, n_attackers: int) -> np.ndarray:
-    n_neighbours = len(models) - as_count(n_attackers, "n_attackers") - 2
+    n_neighbours = len(models) - n_attackers - 2
     if n_neighbours < 1:
         raise AssumptionError(_STATEMENT, f"N = {len(models)}, F = {n_attackers}", "Krum needs N >= F + 3")
     squared = np.sum((models[:, None, :] - models[None, :, :]) ** 2, axis=2)

@@ -159,7 +159,8 @@ class Multinomial:
     _SUM_TOLERANCE = 1e-9
 
     def __post_init__(self) -> None:
-        as_count(self.n_classes, "n_classes", minimum=2)
+        # A Python int: the largest label + 1 is often a uint8, of which K·d would overflow.
+        object.__setattr__(self, "n_classes", as_count(self.n_classes, "n_classes", minimum=2))
 
     @property
     def n_outputs(self) -> int:
@@ -190,20 +191,14 @@ class Multinomial:
         """Return the cross-entropy of each row, shape (ℐ,)."""
         # Rows of label probabilities sum to 1 only up to rounding; weighing the log-partition by that sum keeps
         # phi and dphi consistent and the loss exactly invariant under a shift of all margins.
-        if m.shape[0] == 0:
-            return np.zeros(0)
         return a.sum(axis=1) * logsumexp(m, axis=1) - np.sum(a * m, axis=1)
 
     def dphi(self, m: Array, a: Array) -> Array:
         """Return softmax(m) - a, shape (ℐ, K)."""
-        if m.shape[0] == 0:
-            return np.zeros_like(m)
         return a.sum(axis=1, keepdims=True) * softmax(m, axis=1) - a
 
     def d2phi(self, m: Array, a: Array) -> Array:
         """Return diag(p) - p pᵀ with p = softmax(m), shape (ℐ, K, K)."""
-        if m.shape[0] == 0:
-            return np.zeros((0, self.n_classes, self.n_classes))
         p = softmax(m, axis=1)
         hessian = -p[:, :, None] * p[:, None, :]
         k = np.arange(self.n_classes)
@@ -215,7 +210,7 @@ def margins(theta: Array, Q: Array, n_outputs: int) -> Array:
     """Return :math:`Q\\theta`: shape (ℐ,) with one output, (ℐ, K) with K."""
     if n_outputs == 1:
         return Q @ theta
-    return Q @ theta.reshape(n_outputs, -1).T
+    return Q @ theta.reshape(n_outputs, Q.shape[1]).T
 
 
 def local_loss(theta: Array, Q: Array, a: Array, loss: Loss, nu: float) -> float:

@@ -51,12 +51,14 @@ from theory.data import UserDataset
 from theory.errors import AssumptionError, ShapeError
 from theory.losses import LeastSquares, Logistic, Loss, local_gradient
 from theory.rational import Enclosure
-from theory.sphere import SphereMinimum, gamma, minimize_on_sphere
+from theory.sphere import gamma, minimize_on_sphere
 
 _STATEMENT = "def3_gradient_pac"
 _BLOCK = 1024
 #: Exact arithmetic is tried up to this many products of data (about a second).
 EXACT_PRODUCTS = 4_000_000
+#: More than a length computed from squares loses where they underflow, which is 2.3e-162 for each √d.
+UNDERFLOW = 1e-150
 
 
 @dataclass(frozen=True)
@@ -261,9 +263,9 @@ def gradient_pac(
     -------
     PacVerdict
         Least squares: decided in floating point where the error bounds allow it, else in exact rational arithmetic
-        (up to :data:`EXACT_PRODUCTS` products); None remains only for larger data within about 1e-12 of equality and
-        for an equality whose multiplier is irrational, which needs d >= 3.  Logistic: None where the largest A is
-        within ``gap`` of A, or ``max_cells`` is used up.
+        (up to :data:`EXACT_PRODUCTS` products); None remains only for larger data within about 1e-12 of equality, for
+        an equality whose multiplier is irrational, which needs d >= 3, or has a large denominator, and for some data
+        whose squares overflow.  Logistic: None where the largest A is within ``gap`` of A, or ``max_cells`` is used up.
 
     Raises
     ------
@@ -342,13 +344,16 @@ def _decide_least_squares(event: PacEvent) -> PacVerdict:
     radius, threshold = bounds_of(event.radius()), bounds_of(event.threshold())
     H, p, error_H, error_p = float_model(event)
     norm = norm_bounds(p, error_p)
-    is_representable = math.isfinite(norm.high) and math.isfinite(float(np.linalg.norm(H)) * p.size)
-    if not is_representable:
-        H, p = _scaled_model(event)
+    scale = Fraction(1)
+    if not (math.isfinite(norm.high) and math.isfinite(float(np.linalg.norm(H)))):
+        H, p, scale = _scaled_model(event)
         error_H = error_p = math.inf
     minimum = minimize_on_sphere(H, p)
-    sphere = Bounds(_down(minimum.low - error_H - error_p), _up(minimum.high + error_H + error_p))
-    certificate = PacCertificate("trust region", norm, radius, sphere, threshold, minimum.multiplier)
+    error = error_H + error_p
+    sphere = Bounds(_down(minimum.low - error), _up(minimum.high + error))
+    multiplier = Fraction(minimum.multiplier) * scale
+    rounded = minimum.multiplier if scale == 1 else multiplier
+    certificate = PacCertificate("trust region", norm, radius, sphere, threshold, rounded)
     fits = compare(norm, radius)
     reaches = True if event.slope == 0.0 else compare(threshold, sphere)
     if reaches is False or (fits is not None and (reaches is not None or not fits)):
@@ -362,7 +367,7 @@ def _decide_least_squares(event: PacEvent) -> PacVerdict:
     if not is_small(event):
         text = "within the rounding error of equality, and too large for exact arithmetic"
         return verdict(event, None, certificate, text, fits=fits)
-    return _decide_exactly(event, certificate, minimum)
+    return _decide_exactly(event, certificate, minimum.point, multiplier)
 
 
 _TOO_STEEP = "‖∇L(θ†)‖ exceeds Bℐ^α"
@@ -380,7 +385,7 @@ def norm_bounds(p: Array, error: float) -> Bounds:
         length = float(np.linalg.norm(p))
     if not math.isfinite(length):
         return Bounds(0.0, math.inf)
-    spread = error + gamma(p.size + 2) * length
+    spread = error + gamma(p.size + 2) * length + UNDERFLOW
     return Bounds(max(0.0, _down(length - spread)), _up(length + spread))
 
 
@@ -391,15 +396,15 @@ def compare(left: Bounds, right: Bounds) -> bool | None:
     return False if left.low > right.high else None
 
 
-def _scaled_model(event: PacEvent) -> tuple[Array, Array]:
-    """Return H and p of data whose squares overflow, both divided by one number (and zero if they are too many)."""
+def _scaled_model(event: PacEvent) -> tuple[Array, Array, Fraction]:
+    """Return H and p of data whose squares overflow, both divided by one number (zero if they are too many), and it."""
     d = event.theta.size
     if not is_small(event):
-        return np.zeros((d, d)), np.zeros(d)
+        return np.zeros((d, d)), np.zeros(d), Fraction(1)
     model = ExactModel.of(event)
     scale = max(abs(x) for x in (*model.H.ravel(), *model.p))
     H = np.array([[float(x / scale) for x in row] for row in model.H])
-    return H, np.array([float(x / scale) for x in model.p])
+    return H, np.array([float(x / scale) for x in model.p]), scale
 
 
 def float_model(event: PacEvent) -> tuple[Array, Array, float, float]:
@@ -412,13 +417,13 @@ def float_model(event: PacEvent) -> tuple[Array, Array, float, float]:
     H, p = 2.0 * nu * np.eye(d), 2.0 * nu * theta
     squares = moments = fit = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        size_theta = float(np.linalg.norm(theta))
+        size_theta = math.hypot(*theta)
         for start in range(0, n, _BLOCK):
             rows, answers = Q[start : start + _BLOCK], event.labels[start : start + _BLOCK]
             residual = rows @ theta - answers
             H += rows.T @ rows
             p += rows.T @ residual
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows)) + UNDERFLOW
             squares += float(lengths @ lengths)
             moments += float(lengths @ np.abs(residual))
             fit += float(lengths @ (lengths * size_theta + np.abs(answers)))
@@ -449,27 +454,28 @@ def _least_squares_offset(event: PacEvent, H: Array, p: Array, u: Array, radius:
 
     # A witness θ is a float64 vector: prefer offsets that θ† + z keeps.
     rounded = [(event.theta + z) - event.theta for z in candidates]
-    best = max((violation(z), i) for i, z in enumerate(rounded))
-    return rounded[best[1]] if best[0] > 0 else candidates[max((violation(z), i) for i, z in enumerate(candidates))[1]]
+    best = max(rounded, key=violation)
+    return best if violation(best) > 0 else max(candidates, key=violation)
 
 
-def _decide_exactly(event: PacEvent, certificate: PacCertificate, minimum: SphereMinimum) -> PacVerdict:
-    """Decide in rational arithmetic what floating point could not."""
+def _decide_exactly(event: PacEvent, certificate: PacCertificate, minimizer: Array, near: Fraction) -> PacVerdict:
+    """Decide in rational arithmetic what floating point could not; the multiplier is ``near`` a number."""
     model = ExactModel.of(event)
     if model.has_large_gradient():
         z = model.gradient_offset()
         return verdict(event, False, replace(certificate, kind="exact"), _TOO_STEEP, z, fits=False)
     fits = model.has_small_gradient() or None
-    mu = model.find_proof(minimum.multiplier)
+    mu = model.find_proof(near)
     if mu is not None:
         proof = replace(certificate, kind="exact", multiplier=mu)
         return verdict(event, True, proof, "both conditions hold, by an exact LDLᵀ factorization", fits=True)
     d = event.theta.size
-    for point in (minimum.point, -minimum.point, *np.eye(d), *(-np.eye(d))):
+    for point in (minimizer, *np.eye(d), *(-np.eye(d))):
         if model.is_violated_at(point):
             return verdict(event, False, replace(certificate, kind="exact"), _TOO_FLAT, point, fits=fits)
-    text = "equality up to the last bit, with a multiplier that was not identified"
-    return verdict(event, None, certificate, text, fits=fits)
+    is_close = math.isfinite(certificate.sphere_minimum.high)
+    text = "equality up to the last bit" if is_close else "squares of the data that overflow"
+    return verdict(event, None, certificate, f"{text}, with a multiplier that was not identified", fits=fits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -515,12 +521,8 @@ class ExactModel:
         M[d, d] = multiplier - self.threshold.high
         return M
 
-    def find_proof(self, multiplier: float) -> Fraction | None:
+    def find_proof(self, multiplier: Fraction) -> Fraction | None:
         """Return a rational μ near ``multiplier`` that proves the event, or None."""
-        if not self.has_small_gradient():
-            return None
-        if self.slope == 0:
-            return Fraction(0)
         if not self.p.any():
             # With p = 0 the corner of M asks for μ >= c, and H - μI is best for the smallest such μ: this decides.
             candidates = [self.threshold.high]
@@ -537,33 +539,26 @@ class ExactModel:
         squared = z.dot(z)
         left = z.dot(self.H.dot(z)) + self.p.dot(z)
         length = rational.square_root(squared)
-        if squared <= 1:
-            gain = self.slope * squared
-        else:
-            gain = self.slope * length.low
         # left - Aℐ·min(t, t²) + b·t, from above.
-        return bool(left - gain + self.radius.high * length.high < 0)
+        return bool(left - self.slope * min(squared, length.low) + self.radius.high * length.high < 0)
 
     def gradient_offset(self) -> Array | None:
         """Return an offset along -p at which the inequality fails, if a float64 vector shows it."""
         size = max(abs(x) for x in self.p)
-        direction = -np.array([float(x / size) for x in self.p])
-        for k in range(0, 1020, 4):
-            z = direction * 2.0**-k
+        z = -np.array([float(x / size) for x in self.p])
+        while z.any():
             if self.is_violated_at(z):
                 return z
+            z = z / 16.0
         return None
 
 
-def _nearby_fractions(value: float) -> list[Fraction]:
-    """Return simple fractions near ``value``, then the value and a little less (M is definite below the multiplier)."""
-    exact = Fraction(value)
-    simple = [exact.limit_denominator(10**k) for k in (0, 1, 2, 3, 4, 6, 8, 10)]
-    dyadic = [Fraction(round(exact * 2**k), 2**k) for k in (1, 2, 4, 8, 16, 24, 32, 40)]
-    close = [exact, *(exact - abs(exact) * Fraction(1, 2**k) for k in (53, 51, 48, 44, 40))]
-    tolerance = abs(exact) / 10**7 + Fraction(1, 10**12)
-    unique = dict.fromkeys(x for x in (*close[:1], *simple, *dyadic, *close[1:]) if abs(x - exact) <= tolerance)
-    return list(unique)
+def _nearby_fractions(exact: Fraction) -> list[Fraction]:
+    """Return a number, simple fractions near it, and a little less than it (M is definite below the multiplier)."""
+    simple = [exact.limit_denominator(10**k) for k in range(11)]
+    dyadic = [Fraction(round(exact * 2**k), 2**k) for k in range(8, 41, 8)]
+    less = [exact - abs(exact) / 2**k for k in (53, 51, 48, 44, 40)]
+    return list(dict.fromkeys([exact, *simple, *dyadic, *less]))
 
 
 # ------------------------------------------------------------------------------------------------------------- verdicts
@@ -580,8 +575,10 @@ def verdict(
 ) -> PacVerdict:
     """Return the verdict with bounds of the largest A; ``fits`` says whether ‖p‖ <= b."""
     bounds = _best_A(event, holds, certificate, fits)
-    # An offset below the resolution of θ† leaves no float64 vector θ to show; the offset itself is kept.
-    witness = None if offset is None or np.array_equal(event.theta + offset, event.theta) else event.theta + offset
+    witness = None if offset is None else event.theta + offset
+    if witness is not None and np.array_equal(witness, event.theta):
+        # An offset below the resolution of θ† leaves no float64 vector θ to show; the offset itself is kept.
+        witness = None
     return PacVerdict(
         holds=holds,
         witness=None if witness is None else frozen(witness),
@@ -602,13 +599,21 @@ def _best_A(event: PacEvent, holds: bool | None, certificate: PacCertificate, fi
     if event.n_data == 0:
         return Bounds(math.inf if fits else -math.inf, math.inf)
     # The true V + b is not negative where ‖p‖ <= b.
-    low = max(0.0, _down((sphere.low + radius.low) / event.n_data)) if fits else -math.inf
-    high = max(0.0, _up((sphere.high + radius.high) / event.n_data))
+    low = max(0.0, _mean(sphere.low, radius.low, event.n_data).low) if fits else -math.inf
+    high = max(0.0, _mean(sphere.high, radius.high, event.n_data).high)
     if holds is True:
         low = max(low, event.A)
     if holds is False:
         high = min(high, event.A)
     return Bounds(min(low, high), max(low, high))
+
+
+def _mean(x: float, y: float, n: int) -> Bounds:
+    """Return floats around (x + y)/n, without bounds where x or y is infinite."""
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return Bounds(-math.inf, math.inf)
+    exact = (Fraction(x) + Fraction(y)) / n
+    return bounds_of(Enclosure(exact, exact))
 
 
 def bounds_of(value: Enclosure) -> Bounds:

@@ -46,7 +46,7 @@ Source: Definition 1 (``def1_local_pac``), Definition 3, Lemmas 4 and 5; claims 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,7 @@ def gradient_pac_constants(
     if isinstance(loss, LeastSquares):
         return PacConstants(spectrum.low, B, alpha, math.inf)
     _require_logistic(loss)
-    choices = [(curvature_constant(R, K) * truncated_second_moment(queries, R), R) for R in candidate_radii(queries)]
+    choices = [(curvature_constant(R, K) * truncated_second_moment(queries, R), R) for R in candidate_radii(queries, K)]
     A, radius = max(choices)
     return PacConstants(A, B, alpha, float(radius))
 
@@ -229,17 +229,19 @@ def event_probability(
     True
     """
     n = as_count(n, "n", 1)
+    K = as_nonnegative(K, "K", "def3_gradient_pac")
+    nu = as_nonnegative(nu, "nu", "eq5_local_loss")
+    noise = as_nonnegative(noise, "noise", "thm2_linear_local_pac")
 
     def is_proved(delta: float) -> bool:
         user = UserBounds.of(queries, loss, n, delta, K, nu, noise, constants.radius)
-        return user.slope(1.0) >= constants.A * n and constants.B * n**constants.alpha >= user.noise
+        return user.slope() >= constants.A * n and constants.B * n**constants.alpha >= user.noise
 
-    if not is_proved(1.0 - 1e-9):
+    if not is_proved(1.0):
         return 0.0
     low, high = -300.0, 0.0  # log10 of δ
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if is_proved(min(10.0**middle, 1.0 - 1e-9)) else (middle, high)
+    while low < (middle := 0.5 * (low + high)) < high:
+        low, high = (low, middle) if is_proved(10.0**middle) else (middle, high)
     return 1.0 - 10.0**high
 
 
@@ -270,13 +272,13 @@ class UserBounds:
         if isinstance(loss, LeastSquares):
             G = noise_bound(queries, n, noise, 0.5 * delta) + 2.0 * nu * K
             return cls(gram_bounds(queries, n, 0.5 * delta)[0], G, math.inf, K)
+        _require_logistic(loss)
         G = noise_bound(queries, n, 0.5, 0.5 * delta) + 2.0 * nu * K
         R = min(radius, float(queries.bound))
         eigenvalue = truncated_second_moment(queries, R)
-        factor = least_gram_factor(n, eigenvalue, R, queries.dim, 0.5 * delta) if eigenvalue > 0.0 else 0.0
-        return cls(factor * n * eigenvalue, G, R, K)
+        return cls(least_gram_factor(n, eigenvalue, R, queries.dim, 0.5 * delta) * n * eigenvalue, G, R, K)
 
-    def slope(self, t: float) -> float:
+    def slope(self, t: float = 1.0) -> float:
         """Return a with Σδ >= a‖z‖² for ‖z‖ <= t (t <= 1 for logistic regression): :math:`w(RK, Rt)` times the Gram."""
         if self.radius == math.inf:
             return self.gram
@@ -285,16 +287,18 @@ class UserBounds:
     def error(self, force: float, nu: float) -> float:
         r"""Return the bound on t that :math:`(a + 2\nu)\min(1, t) - G <= E` gives; infinite if it gives none.
 
-        For logistic regression a bound below 1 can be used again, with the larger slope that it allows.
+        For logistic regression t < 1 can be used again, with the larger slope a(t) that it allows.
         """
-        bound = (force + self.noise) / (self.slope(1.0) + 2.0 * nu)
+        pull = force + self.noise
         if self.radius == math.inf:
-            return bound
-        if not bound < 1.0:
+            return pull / (self.gram + 2.0 * nu)
+        if not pull < self.slope() + 2.0 * nu:
             return math.inf
-        for _ in range(20):
-            bound = (force + self.noise) / (self.slope(bound) + 2.0 * nu)
-        return bound
+        # (a(t) + 2ν)t increases in t, as σ(R(K + t)) does.
+        low, high = 0.0, 1.0
+        while low < (t := 0.5 * (low + high)) < high:
+            low, high = (low, t) if (self.slope(t) + 2.0 * nu) * t >= pull else (t, high)
+        return high
 
 
 # --------------------------------------------------------------------------------------------------------- sample sizes
@@ -347,23 +351,41 @@ def guaranteed_error(
     >>> guaranteed_error(**at, n_data=10_000, delta=0.1).error < 0.05
     True
     """
+    return _guarantee(queries, loss, reg, theta_honest, delta, nu, noise, others)(as_count(n_data, "n_data", 1))
+
+
+def _guarantee(
+    queries: Queries,
+    loss: Loss,
+    reg: Regularizer,
+    theta_honest: Any,
+    delta: float,
+    nu: float,
+    noise: float,
+    others: Sequence[UserDataset],
+) -> Callable[[int], SampleSize]:
+    """Check the arguments; return what n data guarantee as a function of n."""
     delta = as_positive(delta, "delta", "def1_local_pac")
     if not delta < 1.0:
         raise AssumptionError("def1_local_pac", f"delta = {delta}", "delta must lie in (0, 1)")
     nu = as_nonnegative(nu, "nu", "eq5_local_loss")
     noise = as_nonnegative(noise, "noise", "thm2_linear_local_pac")
-    n = as_count(n_data, "n_data", 1)
     models = as_matrix(np.atleast_2d(theta_honest), "theta_honest", columns=queries.dim)
     norms = [float(x) for x in np.linalg.norm(models, axis=1)]
     radius = gradient_pac_constants(queries, loss, max(norms)).radius
     part = delta / len(norms)
-    bounds = [UserBounds.of(queries, loss, n, part, K, nu, noise, radius) for K in norms]
-    slopes, G = [user.slope(1.0) for user in bounds], max(user.noise for user in bounds)
-    if not all(a > user.noise for a, user in zip(slopes, bounds, strict=True)):
-        return SampleSize(n, math.inf, math.inf, min(slopes), G)
-    excess = sum(user.noise**2 / (2.0 * a) for a, user in zip(slopes, bounds, strict=True))
-    force = _force(reg, reference_loss(models, others, loss, reg, nu) + excess)
-    return SampleSize(n, max(user.error(force, nu) for user in bounds), force, min(slopes), G)
+    reference = reference_loss(models, others, loss, reg, nu)
+
+    def guarantee(n: int) -> SampleSize:
+        bounds = [UserBounds.of(queries, loss, n, part, K, nu, noise, radius) for K in norms]
+        curvature, G = min(user.slope() for user in bounds), max(user.noise for user in bounds)
+        if not all(user.slope() > user.noise for user in bounds):
+            return SampleSize(n, math.inf, math.inf, curvature, G)
+        excess = sum(user.noise**2 / (2.0 * user.slope()) for user in bounds)
+        force = _force(reg, reference + excess)
+        return SampleSize(n, max(user.error(force, nu) for user in bounds), force, curvature, G)
+
+    return guarantee
 
 
 def sample_size(
@@ -418,22 +440,14 @@ def sample_size(
     True
     """
     epsilon = as_positive(epsilon, "epsilon", "def1_local_pac")
-
-    def attempt(n: int) -> SampleSize:
-        return guaranteed_error(
-            queries, loss, reg, theta_honest, n_data=n, delta=delta, nu=nu, noise=noise, others=others
-        )
-
-    high = 1
-    while not attempt(high).error <= epsilon:
-        high *= 2
-        if high > LARGEST_SAMPLE:
-            raise AssumptionError("def1_local_pac", f"epsilon = {epsilon}", "more than 10^12 data would be needed")
-    low = high // 2
+    guarantee = _guarantee(queries, loss, reg, theta_honest, delta, nu, noise, others)
+    low, high = 0, LARGEST_SAMPLE
+    if not guarantee(high).error <= epsilon:
+        raise AssumptionError("def1_local_pac", f"epsilon = {epsilon}", "more than 10^12 data would be needed")
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if attempt(middle).error <= epsilon else (middle, high)
-    return attempt(high)
+        low, high = (low, middle) if guarantee(middle).error <= epsilon else (middle, high)
+    return guarantee(high)
 
 
 def _force(reg: Regularizer, excess: float) -> float:
@@ -448,8 +462,7 @@ def _force(reg: Regularizer, excess: float) -> float:
 def reference_loss(models: Array, others: Sequence[UserDataset], loss: Loss, reg: Regularizer, nu: float) -> float:
     r"""Return Δ₀ of the module's docstring, with ρ₀ the mean of the honest models (0 unless the regularizer is ℓ2²).
 
-    For least squares θ_n⁰ minimizes L_n(θ) + λ‖ρ₀ - θ‖² exactly, and inf L_n is exact; for logistic regression
-    θ_n⁰ = ρ₀ and inf L_n >= 0.
+    For least squares θ_n⁰ minimizes L_n(θ) + λ‖ρ₀ - θ‖²; for logistic regression θ_n⁰ = ρ₀ and inf L_n >= 0.
     """
     if not isinstance(reg, SquaredL2):
         return 0.0
@@ -460,16 +473,29 @@ def reference_loss(models: Array, others: Sequence[UserDataset], loss: Loss, reg
             raise ShapeError(f"others[{n}]", f"a UserDataset of dimension {rho.size}", repr(user))
         labels = loss.encode(user.A, f"others[{n}].A")
         if isinstance(loss, LeastSquares):
-            H = user.Q.T @ user.Q + 2.0 * nu * np.eye(rho.size)
-            moment = user.Q.T @ labels
-            at = np.linalg.solve(H + 2.0 * reg.lam * np.eye(rho.size), moment + 2.0 * reg.lam * rho)
-            best = np.asarray(np.linalg.lstsq(H, moment, rcond=None)[0], dtype=np.float64)
-            least = local_loss(best, user.Q, labels, loss, nu)
-            value = local_loss(at, user.Q, labels, loss, nu) + reg.lam * float(np.sum((rho - at) ** 2))
-            total += max(0.0, value - least) * (1.0 + 1e-9)
+            total += _least_squares_excess(user.Q, labels, rho, reg.lam, nu)
         else:
             total += local_loss(rho, user.Q, labels, loss, nu)
     return total
+
+
+def _least_squares_excess(Q: Array, a: Array, rho: Array, lam: float, nu: float) -> float:
+    r"""Return :math:`\min_\theta[\mathcal L(\theta) + \lambda\|\rho - \theta\|^2] - \min\mathcal L` or a little more.
+
+    ν is √(2ν)I below Q, so that :math:`\mathcal L = \tfrac12\|Q\theta - a\|^2`.  With Q = USVᵀ and w = Qρ - a it is
+    Σ λ(u_iᵀw)²/(s_i² + 2λ) over the s_i > 0.  Rounding hides which of the smallest are positive, and their u_i: all of
+    them together count for at most half the square of what the other u_i leave of w.
+    """
+    d = rho.size
+    Q = np.vstack([Q, math.sqrt(2.0 * nu) * np.eye(d)])
+    w = Q @ rho - np.append(a, np.zeros(d))
+    U, s, _ = np.linalg.svd(Q, full_matrices=False)
+    is_known = s > 1e-6 * s[0]
+    U, s = U[:, is_known], s[is_known]
+    along = U.T @ w
+    rest = w - U @ along
+    unknown = 0.0 if s.size == d else 0.5 * float(rest @ rest)
+    return (lam * float(np.sum((along / np.hypot(s, math.sqrt(2.0 * lam))) ** 2)) + unknown) * (1.0 + 1e-9)
 
 
 def _require_logistic(loss: Loss) -> None:

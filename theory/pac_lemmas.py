@@ -25,7 +25,7 @@ import numpy as np
 from scipy.special import expit
 
 from theory.arrays import Array, as_array, as_count, as_index, as_matrix, as_nonnegative, as_positive, as_vector
-from theory.errors import AssumptionError
+from theory.errors import AssumptionError, ShapeError
 from theory.pac_logistic import secant
 from theory.regularizers import L2, Regularizer, SmoothL2, SquaredL2
 
@@ -59,8 +59,8 @@ def lemma20(S: Any, Sigma: Any) -> Inequality:
     >>> lemma20(np.diag([1.0, 2.0]), np.diag([3.0, 2.0])).holds
     True
     """
-    S = as_matrix(S, "S")
-    Sigma = as_matrix(Sigma, "Sigma", *S.shape)
+    d = len(_entries(S, "S"))
+    S, Sigma = _symmetric(S, "S", d), _symmetric(Sigma, "Sigma", d)
     distance = float(np.max(np.abs(np.linalg.eigvalsh(S - Sigma))))
     return Inequality(distance, abs(float(np.linalg.eigvalsh(S)[0]) - float(np.linalg.eigvalsh(Sigma)[0])))
 
@@ -75,8 +75,8 @@ def lemma21(Q: Any, Sigma: Any) -> Inequality:
     >>> lemma21(np.eye(2), np.eye(2)).slack
     0.0
     """
-    Q = as_matrix(Q, "Q")
-    Sigma = as_matrix(Sigma, "Sigma", Q.shape[1], Q.shape[1])
+    Q = _entries(Q, "Q")
+    Sigma = _symmetric(Sigma, "Sigma", Q.shape[1])
     return Inequality(float(np.linalg.eigvalsh(Q.T @ Q / len(Q))[0]), 0.5 * float(np.linalg.eigvalsh(Sigma)[0]))
 
 
@@ -93,7 +93,8 @@ def lemma22(Q: Any, j: int, s: Any, *, sigma: float = 1.0) -> Inequality:
     >>> lemma22(np.array([[1.0], [3.0]]), 0, np.array([0.5, 1.0, 2.0])).holds
     True
     """
-    column = as_matrix(Q, "Q")[:, as_index(j, "j", np.shape(Q)[1])]
+    Q = _entries(Q, "Q")
+    column = Q[:, as_index(j, "j", Q.shape[1])]
     s = np.asarray(s, dtype=np.float64)
     sigma = as_nonnegative(sigma, "sigma", "lem22_noise_times_query")
     right = np.mean(np.cosh(s[..., None] * sigma * column), axis=-1)
@@ -189,7 +190,7 @@ def lemma26(Q: Any, u: Any) -> Inequality:
     >>> lemma26(np.eye(2), [0.6, 0.8]).holds
     True
     """
-    Q = as_matrix(Q, "Q")
+    Q = _entries(Q, "Q")
     direction = _unit(u, Q.shape[1])
     M = float(np.max(np.linalg.norm(Q, axis=1)))
     least = max(0.0, float(np.linalg.eigvalsh(Q.T @ Q / len(Q))[0]))
@@ -211,7 +212,7 @@ def lemma27(Q: Any, C: float) -> Inequality:
     >>> lemma27(np.eye(2), 0.5).holds
     True
     """
-    Q = as_matrix(Q, "Q")
+    Q = _entries(Q, "Q")
     C = as_nonnegative(C, "C", "lem27_uniform_lower_bound")
     M = float(np.max(np.linalg.norm(Q, axis=1)))
     least = max(0.0, float(np.linalg.eigvalsh(Q.T @ Q)[0]))
@@ -251,7 +252,7 @@ def lemma5_error(A: float, B: float, alpha: float, force: float, n_data: int) ->
     A, B = as_positive(A, "A", "lem5_local_pac"), as_nonnegative(B, "B", "lem5_local_pac")
     force, n = as_nonnegative(force, "force", "lem5_local_pac"), as_count(n_data, "n_data", 1)
     _check_exponent(alpha, "lem5_local_pac")
-    least = max(2.0 * force / A, (2.0 * B / A) ** (1.0 / (1.0 - alpha)))
+    least = max(2.0 * force / A, _power(2.0 * B / A, 1.0 / (1.0 - alpha)))
     return (B * n**alpha + force) / (A * n) if n > least else math.inf
 
 
@@ -275,8 +276,8 @@ def lemma29_least_data(
     L0, H = as_nonnegative(reference_loss, "reference_loss", statement), as_count(n_honest, "n_honest", 1)
     _check_exponent(alpha, statement)
     if printed:
-        return max(2.0 * L0 / A, (4.0 * B / A) ** (1.0 / (1.0 - alpha)))
-    return max(32.0 * L0 / (15.0 * A), (4.0 * math.sqrt(H) * B / A) ** (1.0 / (1.0 - alpha)))
+        return max(2.0 * L0 / A, _power(4.0 * B / A, 1.0 / (1.0 - alpha)))
+    return max(32.0 * L0 / (15.0 * A), _power(4.0 * math.sqrt(H) * B / A, 1.0 / (1.0 - alpha)))
 
 
 def lemma29(thetas: Any, theta_honest: Any) -> Inequality:
@@ -304,7 +305,7 @@ def lemma30_radius(reg: Regularizer, theta_honest: Any, others_loss: float, rho:
     >>> lemma30_radius(SquaredL2(1.0), [[0.0]], 0.0, [0.0])
     4.0
     """
-    models = as_matrix(theta_honest, "theta_honest")
+    models = _entries(theta_honest, "theta_honest")
     center = as_vector(rho, "rho", models.shape[1])
     total = as_nonnegative(others_loss, "others_loss", "lem30_global_model_bounded")
     for model in models:
@@ -320,8 +321,33 @@ def _inverse(reg: Regularizer, value: float) -> float:
     if isinstance(reg, L2):
         return value / reg.lam
     if isinstance(reg, SmoothL2):
-        return math.sqrt(max(0.0, (value / reg.lam) ** 2 - 1.0))
+        # √((R/λ)² - 1), but no square overflows.  The value is at least λ√5, that at distance 2.
+        return math.sqrt(value / reg.lam - 1.0) * math.sqrt(value / reg.lam + 1.0)
     raise AssumptionError("lem30_global_model_bounded", f"regularizer {reg!r}", "use SquaredL2, L2 or SmoothL2")
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return ``base ** exponent``, infinite where it is beyond float64: no number of data is then enough."""
+    try:
+        return base**exponent
+    except OverflowError:
+        return math.inf
+
+
+def _entries(value: Any, name: str, rows: int | None = None, columns: int | None = None) -> Array:
+    """Return ``value`` as a matrix that is not empty."""
+    matrix = as_matrix(value, name, rows, columns)
+    if not matrix.size:
+        raise ShapeError(name, "at least one row and one column", f"shape {matrix.shape}")
+    return matrix
+
+
+def _symmetric(value: Any, name: str, size: int) -> Array:
+    # Eigenvalues are computed from one triangle: those of another matrix, unless this one is symmetric up to rounding.
+    matrix = _entries(value, name, size, size)
+    if np.max(matrix - matrix.T) > 1e-9 * np.max(np.abs(matrix)):
+        raise ShapeError(name, "a symmetric matrix", f"{matrix.tolist()}")
+    return matrix
 
 
 def _within(value: Any, k: float, name: str, statement: str) -> Array:

@@ -31,7 +31,7 @@ which is a lower bound.  η is the multiplier that makes F stationary in the rad
 of the unit ball are bounded as sharply as inside.  The error of the bound is O(R³).  Near z = 0, where F vanishes,
 the convex minorant with radii τ‖Q_i‖ proves a whole ball at once.
 
-All bounds allow for rounding, and assume that ``expit`` and ``expm1`` err by at most 4 units in the last place.
+All bounds allow for rounding and underflow, and take ``expit`` and ``expm1`` to be within 4 units in the last place.
 """
 
 from __future__ import annotations
@@ -63,11 +63,13 @@ _BLOCK = 4096
 # Bounds |δ'''(m, x)| <= 3 max|σ''| + |x| max|σ'''|, with max|σ''| = 1/(6√3) and max|σ'''| = 1/8.
 _THIRD_CONSTANT, _THIRD_SLOPE = 3.0 / (6.0 * math.sqrt(3.0)), 0.125
 #: Work that branch and bound may take by default, in multiplications (some seconds).
-DEFAULT_WORK = 4e9
+DEFAULT_WORK = 4_000_000_000
 _LARGEST_DEFAULT = 100_000
 #: Branch and bound keeps the products of the entries of each query: at most this many numbers.
 LARGEST_PRODUCTS = 25_000_000
 _FUNCTION_ERROR = 40.0 * UNIT
+#: More than a length computed from squares loses where they underflow, which is 2.3e-162 for each √d.
+_UNDERFLOW = 1e-150
 
 
 def secant(m: Array, x: Array) -> Array:
@@ -81,8 +83,7 @@ def secant(m: Array, x: Array) -> Array:
     array([0.25])
     """
     low, y = np.minimum(m, m + x), np.abs(x)
-    safe = np.where(y > 0, y, 1.0)
-    return expit(low + y) * expit(-low) * np.where(y > 0, -np.expm1(-safe) / safe, 1.0)
+    return expit(low + y) * expit(-low) * np.divide(-np.expm1(-y), y, out=np.ones_like(y), where=y > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +106,9 @@ class Model:
         Q, theta = event.Q, event.theta
         n, d = Q.shape
         m = Q @ theta
-        lengths = np.sqrt(np.einsum("ij,ij->i", Q, Q)) * (1.0 + gamma(d + 2))
-        margin_error = gamma(d + 1) * lengths * float(np.linalg.norm(theta)) + 1e-300
+        lengths = np.sqrt(np.einsum("ij,ij->i", Q, Q)) * (1.0 + gamma(d + 2)) + _UNDERFLOW
+        size_theta = math.hypot(*theta)
+        margin_error = gamma(d + 1) * lengths * size_theta + 1e-300
         # ∇ℓ = -A σ(-A m) Q.
         slopes = -event.labels * expit(-event.labels * m)
         p = 2.0 * event.nu * theta
@@ -117,9 +119,10 @@ class Model:
         steepest = np.minimum(0.25, np.exp(-np.maximum(0.0, np.abs(m) - margin_error)))
         slope_error = np.minimum(1.0, steepest * margin_error) + _FUNCTION_ERROR
         error_p = float(np.sum(lengths * slope_error)) + gamma(terms) * (
-            float(np.sum(lengths)) + 2.0 * event.nu * float(np.linalg.norm(theta))
+            float(np.sum(lengths)) + 2.0 * event.nu * size_theta
         )
-        return cls(Q, m, lengths, margin_error, p, 1.01 * error_p, event.nu, event.slope, bounds_of(event.radius()))
+        error_p = 1.01 * error_p + _UNDERFLOW
+        return cls(Q, m, lengths, margin_error, p, error_p, event.nu, event.slope, bounds_of(event.radius()))
 
     @property
     def n_data(self) -> int:
@@ -136,7 +139,7 @@ class Model:
 
     def error(self, z: Array) -> float:
         """Bound the error of :meth:`value`."""
-        t = float(np.linalg.norm(z))
+        t = math.hypot(*z)
         x = self.Q @ z
         delta = self.discrepancy(x)
         x_error = gamma(self.p.size + 1) * self.lengths * t
@@ -146,7 +149,8 @@ class Model:
         return 1.01 * (
             total
             + self.error_p * t
-            + gamma(self.p.size + 8) * (float(np.linalg.norm(self.p)) * t + 2 * self.nu * t * t)
+            + gamma(self.p.size + 8) * (math.hypot(*self.p) * t + 2 * self.nu * t * t)
+            + 1e-300 * (1.0 + self.nu)
         )
 
     def weights(self, shrink: float) -> Array:
@@ -181,9 +185,9 @@ def slack_bounds(event: PacEvent, offset: Array) -> Bounds:
 
 
 def _slack(model: Model, z: Array) -> Bounds:
-    t = float(np.linalg.norm(z))
+    t = math.hypot(*z)
     left = model.value(z)
-    gain = model.slope * min(t, t * t)
+    gain = model.slope * t * min(t, 1.0)
     error = model.error(z) + gamma(model.p.size + 12) * (abs(left) + gain + model.radius.high * t)
     return Bounds(left - gain + model.radius.low * t - error, left - gain + model.radius.high * t + error)
 
@@ -211,7 +215,7 @@ def decide(event: PacEvent, *, max_cells: int | None = None, gap: float = 1e-9) 
     max_cells = as_count(max_cells, "max_cells")
     with np.errstate(over="ignore", invalid="ignore"):
         model = Model.of(event)
-        if not math.isfinite(float(np.sum(model.lengths**2)) + model.error_p + float(np.sum(np.abs(model.m)))):
+        if not math.isfinite(float(np.sum(model.lengths**2)) + model.error_p + float(np.sum(model.m))):
             nothing = Bounds(0.0, math.inf)
             empty = PacCertificate("convex minorant", nothing, model.radius, nothing, bounds_of(event.threshold()))
             return verdict(event, None, empty, "the data overflow", fits=None)
@@ -251,27 +255,24 @@ def _decide(event: PacEvent, model: Model, max_cells: int, gap: float) -> PacVer
 def _sphere_high(model: Model, z: Array) -> float:
     """Return the V for which (V + b)/ℐ is the upper bound of the largest A that ``z`` gives."""
     t = float(np.linalg.norm(z))
-    scale = t * t if t <= 1.0 else t
     left = model.value(z) + model.error(z) + model.radius.high * t
-    return left / scale * (1.0 + gamma(8)) + gamma(8) * model.radius.high - model.radius.low
+    return left / (t * min(t, 1.0)) * (1.0 + gamma(8)) + gamma(8) * model.radius.high - model.radius.low
 
 
 def _exact_gradient_test(event: PacEvent) -> bool | None:
     """Decide ‖p‖ <= b exactly where p is rational: all margins are zero, so σ(m_i) = 1/2."""
     if not is_small(event) or not _has_zero_margins(event):
         return None
-    p = [2 * Fraction(event.nu) * Fraction(float(x)) for x in event.theta]
-    for row, label in zip(event.Q, event.labels, strict=True):
-        p = [x - Fraction(float(label)) * Fraction(float(q)) / 2 for x, q in zip(p, row, strict=True)]
-    squared, bound = sum((x * x for x in p), Fraction(0)), event.squared_radius()
+    # θ† is orthogonal to every query: the two parts of p = 2νθ† - ΣAQ/2 are too.
+    theta, pull = rational.fractions(event.theta), rational.fractions(event.labels).dot(rational.fractions(event.Q))
+    squared = (2 * Fraction(event.nu)) ** 2 * theta.dot(theta) + pull.dot(pull) / Fraction(4)
+    bound = event.squared_radius()
     if squared <= bound.low:
         return True
     return False if squared > bound.high else None
 
 
 def _has_zero_margins(event: PacEvent) -> bool:
-    if event.n_data == 0 or not np.any(event.theta):
-        return True
     # A computed margin of 0 can be a rounded one; these are exact.
     Q, _ = rational.integers(event.Q)
     theta, _ = rational.integers(event.theta)
@@ -310,11 +311,10 @@ def _local_search(model: Model, start: Array) -> Array:
         z = _descend(model, best / np.linalg.norm(best) * t)
         if _ratio(model, z) < _ratio(model, best):
             best = z
-        elif t < 1.0:
-            break
-    for factor in (0.97, 0.9, 0.8):
+    for factor in (0.97, 0.8):
         z = best * factor
-        while _ratio(model, z) < _ratio(model, best):
+        # Close to θ† errors are all that is left of the ratio: what it bounds must become less as well.
+        while _ratio(model, z) < _ratio(model, best) and _sphere_high(model, z) < _sphere_high(model, best):
             best, z = z, z * factor
     return best
 
@@ -340,7 +340,7 @@ def _descend(model: Model, z: Array, max_steps: int = 30) -> Array:
             # Halve the way along the sphere.
             middle = u + z / t
             length = float(np.linalg.norm(middle))
-            if length < 1e-12:
+            if length == 0.0:
                 return z
             u = middle / length
         else:
@@ -384,16 +384,13 @@ def _branch_and_bound(
     used = serial = 0
     while heap and used < max_cells:
         batch = [heapq.heappop(heap) for _ in range(min(len(heap), bounder.batch, max_cells - used))]
+        # A cell that meets the shell τ < ‖z‖ <= 1 has a half that does.
         centres, halves = _split(batch, tau)
         used += len(centres)
-        if not len(centres):
-            continue
         lows, at = bounder(centres, halves)
         z = at / max(1.0, float(np.linalg.norm(at)))
-        if np.any(z) and _ratio(model, z) < _ratio(model, best):
-            best = _local_search(model, z)
-            if not _ratio(model, best) < _ratio(model, z):
-                best = z
+        if _ratio(model, z) < _ratio(model, best):
+            best = min(_local_search(model, z), z, key=lambda point: _ratio(model, point))
             if _slack(model, best).high < 0:
                 high = Bounds(certificate.sphere_minimum.low, _sphere_high(model, best))
                 found = replace(certificate, kind="branch and bound", sphere_minimum=high, cells=used)
@@ -435,14 +432,16 @@ class _CellBounds:
         rows, columns = np.triu_indices(model.p.size)
         self.rows, self.columns = rows, columns
         self.products = model.Q[:, rows] * model.Q[:, columns]
-        self.batch = max(1, min(256, 2_000_000 // max(1, model.n_data)))
+        # 256 cells, or as many as take 2 million numbers with more than 7812 data.
+        self.batch = max(1, 2_000_000 // max(7_812, model.n_data))
 
     def __call__(self, centres: Array, halves: Array) -> tuple[Array, Array]:
         """Return a lower bound for each box, and the centre where F is least compared with ‖z‖²."""
         model, d = self.model, self.model.p.size
         R = np.linalg.norm(halves, axis=1)
         c = np.linalg.norm(centres, axis=1)
-        unit = np.where(c[:, None] > 0, centres / np.where(c > 0, c, 1.0)[:, None], 0.0)
+        positive = np.where(c > 0, c, 1.0)
+        unit = centres / positive[:, None]
         x = centres @ model.Q.T
         spread = np.minimum(halves @ np.abs(model.Q.T), R[:, None] * model.lengths) * (1.0 + gamma(d + 4))
         s = expit(model.m + x)
@@ -458,7 +457,7 @@ class _CellBounds:
         gradient = gradient + (x * chord + x * curvature) @ model.Q
         # Stationarity in the radial direction: the multiplier of ‖z‖² <= 1, for cells that reach beyond.
         radial = np.einsum("kj,kj->k", gradient, unit)
-        eta = np.where((c > 0) & (c + R > 1.0), np.maximum(0.0, -radial / (2.0 * np.where(c > 0, c, 1.0))), 0.0)
+        eta = np.where(c + R > 1.0, np.maximum(0.0, -radial / (2.0 * positive)), 0.0)
         packed = second @ self.products
         K = np.empty((len(centres), d, d))
         K[:, self.rows, self.columns] = packed
@@ -481,7 +480,7 @@ class _CellBounds:
         error = rounding * (size + R * pull + R * R * bow) + (c + R) * model.error_p
         margins = float(np.max(model.margin_error, initial=0.0))
         error = error + margins * (c + R) * ((np.abs(x) + spread) @ model.lengths)
-        ratio = np.where(c > 0, (value - quadratic * c * c) / np.where(c > 0, c * c, 1.0), math.inf)
+        ratio = np.where(c > 0, value / positive**2, math.inf)
         return low - error, centres[int(np.argmin(ratio))]
 
 

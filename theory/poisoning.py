@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from scipy.special import lambertw, softmax
 
-from theory.arrays import Array, as_count, as_matrix, as_positive, as_vector, frozen
+from theory.arrays import Array, as_count, as_matrix, as_nonnegative, as_positive, as_vector, frozen
 from theory.data import Queries, UserDataset
 from theory.errors import AssumptionError, ShapeError
 from theory.losses import LeastSquares, Logistic, Loss, Multinomial, margins
@@ -91,7 +91,9 @@ class Demand:
         """Return the demand for the honest sum F(θ†) and the reported model."""
         model = as_vector(reported_model, "reported_model")
         F = as_vector(honest_sum, "honest_sum", model.size)
-        w = F + 2.0 * nu * model
+        nu = as_nonnegative(nu, "nu", "thm5_single_point")
+        with np.errstate(over="ignore"):
+            w = as_vector(F + 2.0 * nu * model, "honest_sum + 2 nu reported_model")
         rounding = 16.0 * _EPS * (norms(F) + 2.0 * nu * norms(model))
         w = frozen(w if norms(w) > rounding else np.zeros_like(w))
         return cls(w, model, float(w @ model))
@@ -109,11 +111,9 @@ class Demand:
 
 def missing_gradient(data: UserDataset, demand: Demand, loss: Loss) -> Array:
     r"""Return :math:`w + \sum_i \varphi'(Q_i^Tθ♠, A_i) Q_i`: what the data leave to be desired; 0 if they are exact."""
-    if data.n_data == 0:
-        return np.array(demand.w)
     labels = loss.encode(data.A, "data.A")
     slope = loss.dphi(margins(demand.reported_model, data.Q, loss.n_outputs), labels)
-    return demand.w + (data.Q.T @ slope if loss.n_outputs == 1 else (slope.T @ data.Q).ravel())
+    return demand.w + (slope.T @ data.Q).ravel()
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -169,10 +169,11 @@ def least_answer(demand: Demand, max_query: float | None = None) -> float:
     """
     if demand.size == 0.0:
         return 0.0
-    largest = math.inf if max_query is None else max_query / demand.size
+    B = math.inf if max_query is None else as_positive(max_query, "max_query", "linear_least_answer")
+    largest = B / demand.size
     best = 1.0 / math.sqrt(abs(demand.work)) if demand.work != 0.0 else math.inf
     c = min(best, largest)
-    return 0.0 if math.isinf(c) or (c == best and demand.work < 0) else abs(c * demand.work + 1.0 / c)
+    return 0.0 if c == best and demand.work <= 0 else abs(c * demand.work + 1.0 / c)
 
 
 def _least_linear(demand: Demand, a: float, B: float) -> int:
@@ -198,7 +199,7 @@ def _least_linear(demand: Demand, a: float, B: float) -> int:
 
 def _ceil(x: float) -> int:
     """⌈x⌉, where x may exceed an integer by rounding."""
-    return math.ceil(x * (1.0 - 8.0 * _EPS) if x > 0 else x)
+    return math.ceil(x - 8.0 * _EPS * abs(x))
 
 
 def linear_points(
@@ -215,6 +216,9 @@ def linear_points(
     >>> data.n_data, bool(np.abs(data.A).max() <= 4.0)
     (4, True)
     """
+    if not (max_answer >= 0 and max_query > 0):
+        found = f"max_answer = {max_answer}, max_query = {max_query}"
+        raise AssumptionError("linear_bounded_answers", found, "answers are bounded by a >= 0, queries by B > 0")
     least = _least_linear(demand, max_answer, max_query)
     if demand.size == 0.0:
         return UserDataset.empty(demand.w.size)
@@ -259,19 +263,15 @@ def class_bound(n_classes: int) -> float:
 
 
 def _largest_share(value: float) -> float:
-    """Return the largest y in (0, 1) with y ln((1-y)/y) = ``value`` <= W(1/e).
+    """Return the largest y in (0, 1) with h(y) = y ln((1-y)/y) = ``value``, or that of the largest h, W(1/e).
 
-    With the margin t = ln((1-y)/y) the value is t/(1 + e^t), and the largest y is the smallest t: below 1 + W(1/e)
-    t/(1 + e^t) increases.  Bisection cannot fail there.
+    With the margin t = ln((1-y)/y) it reads t/(1 + e^t) = v, that is (v - t) e^(v - t) = -v e^v.  The largest y is the
+    smallest t, and v - t = W(-v e^v) on the principal branch of Lambert's function.
     """
-    top = 1.0 + class_bound(2)
-    low, high = min(-1.0, 2.0 * value - 1.0), top
-    for _ in range(200):
-        t = 0.5 * (low + high)
-        low, high = (t, high) if t / (1.0 + math.exp(t)) < value else (low, t)
-        if not low < 0.5 * (low + high) < high:
-            break
-    return 1.0 / (1.0 + math.exp(0.5 * (low + high)))
+    value = min(value, class_bound(2))
+    # At the branch point -1/e, where it is -1, SciPy's function is not a number.
+    t = value - np.fmax(-1.0, lambertw(-value * math.exp(value)).real)
+    return 1.0 / (1.0 + math.exp(t))
 
 
 def _least_logistic(demand: Demand, B: float) -> int:
@@ -286,9 +286,7 @@ def _least_logistic(demand: Demand, B: float) -> int:
     def enough(n: int) -> bool:
         return n * _largest_share(demand.work / n) >= X
 
-    if enough(least):
-        return least
-    low, high = least, 2 * least
+    low = high = least
     while not enough(high):
         low, high = high, 2 * high
     while high - low > 1:
@@ -309,11 +307,13 @@ def logistic_points(demand: Demand, *, n_points: int | None = None, max_query: f
     >>> data.n_data, float(np.abs(missing_gradient(data, demand, Logistic())).max()) < 1e-14
     (8, True)
     """
+    if not max_query > 0:
+        raise AssumptionError("logistic_least_points", f"max_query = {max_query}", "it must be > 0")
     least = _least_logistic(demand, max_query)
     if demand.size == 0.0:
         return UserDataset.empty(demand.w.size)
     n = least if n_points is None else as_count(n_points, "n_points", least)
-    y = _largest_share(min(demand.work / n, class_bound(2)))
+    y = _largest_share(demand.work / n)
     return UserDataset(np.tile(demand.w / (n * y), (n, 1)), np.ones(n))
 
 
@@ -421,7 +421,11 @@ def indifference_queries(
     >>> bool(np.allclose(p, 1 / 3))
     True
     """
-    theta = as_vector(model, "model").reshape(as_count(n_classes, "n_classes", 2), -1)
+    theta = as_vector(model, "model")
+    n_classes = as_count(n_classes, "n_classes", 2)
+    if theta.size % n_classes:
+        raise ShapeError("model", f"a multiple of {n_classes} numbers", f"{theta.size}")
+    theta = theta.reshape(n_classes, theta.size // n_classes)
     noise = as_positive(noise, "noise", "app_l_indifference")
     dim = theta.shape[1]
     X = np.array(as_matrix(queries.sample(as_count(n_points, "n_points"), rng), "queries", columns=dim))

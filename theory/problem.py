@@ -13,7 +13,7 @@ r"""The global loss (eq. 1) and its two views: a reported model (eq. 2) and a re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -48,7 +48,7 @@ class Stack:
         return replace(self, start=self.start[keep], stop=self.stop[keep])
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Problem:
     r"""A personalized federated learning problem (eq. 1).
 
@@ -90,15 +90,14 @@ class Problem:
     loss: Loss
     reg: Regularizer
     nu: float
-    stack: Stack = field(repr=False)
-    pinned: Mapping[int, Array] = field(repr=False)
-    slope: Array = field(repr=False)
+    stack: Stack
+    pinned: Mapping[int, Array]
+    slope: Array
 
     def __init__(self, users: Iterable[UserDataset], loss: Loss, reg: Regularizer, nu: float = 0.0) -> None:
         if isinstance(loss, type) or not isinstance(loss, Loss):
             raise ShapeError("loss", "an object with name, n_outputs, encode, phi, dphi, d2phi", repr(loss))
-        if isinstance(reg, type) or not isinstance(reg, Regularizer):
-            raise ShapeError("reg", "an object with name, value, gradient, project", repr(reg))
+        _check_regularizer(reg)
         members = _check_users(users)
         stack = _stack_users(members, loss)
         if stack.Q is not members[0].Q:
@@ -126,6 +125,11 @@ class Problem:
         names = ("users", "loss", "reg", "nu", "stack", "pinned", "slope")
         derived._set(**{name: changes.get(name, getattr(self, name)) for name in names})
         return derived
+
+    def __repr__(self) -> str:
+        # One line, however many users there are.
+        sizes = f"n_users={self.n_users}, dim={self.dim}"
+        return f"Problem({sizes}, loss={self.loss!r}, reg={self.reg!r}, nu={self.nu!r}, pinned={sorted(self.pinned)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "pinned": dict(self.pinned)}
@@ -201,8 +205,7 @@ class Problem:
 
     def with_regularizer(self, reg: Regularizer, nu: float) -> Problem:
         """Return the same data, pins and slope with another regularizer and another ν."""
-        if not isinstance(reg, Regularizer):
-            raise ShapeError("reg", "an object with name, value, gradient, project", repr(reg))
+        _check_regularizer(reg)
         return self._derive(reg=reg, nu=as_nonnegative(nu, "nu", "eq5_local_loss"))
 
     def value(self, rho: Any, thetas: Any) -> float:
@@ -244,11 +247,17 @@ class Problem:
         return rho, thetas
 
 
+def _check_regularizer(reg: Regularizer) -> None:
+    if isinstance(reg, type) or not isinstance(reg, Regularizer):
+        raise ShapeError("reg", "an object with name, value, gradient, project", repr(reg))
+
+
 def _check_users(users: Iterable[UserDataset]) -> tuple[UserDataset, ...]:
     try:
-        members = tuple(users)
+        iterator = iter(users)
     except TypeError:
         raise ShapeError("users", "a sequence of UserDataset", repr(users)) from None
+    members = tuple(iterator)
     if not members:
         raise ShapeError("users", "at least one user", "none")
     for n, user in enumerate(members):
@@ -269,7 +278,7 @@ def _stack_users(members: tuple[UserDataset, ...], loss: Loss) -> Stack:
         Q = frozen(np.concatenate([user.Q for user in members], axis=0))
     encoded = [loss.encode(user.A, f"users[{n}].A") if user.n_data else None for n, user in enumerate(members)]
     shape = (int(stop[-1]),) if loss.n_outputs == 1 else (int(stop[-1]), loss.n_outputs)
-    labels = np.zeros(shape)
+    labels = np.empty(shape)
     for answers, b, size in zip(encoded, stop, sizes, strict=True):
         if answers is not None:
             labels[b - size : b] = answers

@@ -35,7 +35,7 @@ class Enclosure:
 
 
 def integers(values: Array) -> tuple[np.ndarray, int]:
-    """Return integers n (an array of objects) and a shift k with ``values`` = n / 2^k, exactly.
+    """Return integers n (an array of objects) and the least shift k >= 0 with ``values`` = n / 2^k, exactly.
 
     Examples
     --------
@@ -43,22 +43,12 @@ def integers(values: Array) -> tuple[np.ndarray, int]:
     >>> n.tolist(), k
     ([1, 6], 1)
     """
-    # A float has 53 bits, so its denominator is 2^(53 - exponent) at most.
-    _, exponents = np.frexp(values[values != 0]) if np.any(values) else (None, np.zeros(1, dtype=int))
-    shift = max(0, 53 - int(exponents.min()))
-    scaled = [int(Fraction(float(value)) * (1 << shift)) for value in values.ravel()]
-    common = _trailing_zeros(scaled)
-    common = min(common, shift)
-    out = np.empty(len(scaled), dtype=object)
-    out[:] = [value >> common for value in scaled]
-    return out.reshape(values.shape), shift - common
-
-
-def _trailing_zeros(values: list[int]) -> int:
-    bits = 0
-    for value in values:
-        bits |= abs(value)
-    return (bits & -bits).bit_length() - 1 if bits else 10**9
+    # Ratios in lowest terms, with powers of 2 below the line: the largest of them is the least that fits all.
+    ratios = [float(value).as_integer_ratio() for value in values.ravel()]
+    common = max((denominator for _, denominator in ratios), default=1)
+    out = np.empty(len(ratios), dtype=object)
+    out[:] = [numerator * (common // denominator) for numerator, denominator in ratios]
+    return out.reshape(values.shape), common.bit_length() - 1
 
 
 def fractions(values: Any) -> np.ndarray:
@@ -108,7 +98,7 @@ def is_positive_semidefinite(matrix: np.ndarray) -> bool:
     False
     """
     n = matrix.shape[0]
-    common = math.lcm(*[Fraction(x).denominator for x in matrix.ravel()]) if n else 1
+    common = math.lcm(*[Fraction(x).denominator for x in matrix.ravel()])
     rows = [[int(Fraction(x) * common) for x in row] for row in matrix]
     previous = 1
     for k in range(n):
@@ -143,14 +133,8 @@ def power(base: int, exponent: Fraction) -> Enclosure:
     >>> power(16, Fraction(3, 4)).low, power(2, Fraction(1, 2)).low ** 2 < 2
     (Fraction(8, 1), True)
     """
-    if base == 0 and exponent < 0:
-        raise ZeroDivisionError("0 to a negative power")
-    if base in (0, 1) or exponent.denominator == 1:
-        # 0 and 1 keep their value under every power > 0, and 0 to the power 0 is 1.
-        exact = Fraction(base) ** (exponent.numerator if exponent.denominator == 1 else 1)
-        return Enclosure(exact, exact)
-    if exponent.denominator <= _LARGEST_ROOT:
-        # x^(p/q) in lowest terms is rational only if x is a perfect q-th power.
+    if base <= 1 or exponent.denominator <= _LARGEST_ROOT:
+        # x^(p/q) in lowest terms is rational only if x is a perfect q-th power, as 0 and 1 always are.
         root = _integer_root(base, exponent.denominator)
         if root**exponent.denominator == base:
             exact = Fraction(root) ** exponent.numerator
@@ -173,19 +157,19 @@ def square_root(value: Fraction) -> Enclosure:
     Fraction(3, 2)
     """
     n, m = value.numerator, value.denominator
-    if math.isqrt(n) ** 2 == n and math.isqrt(m) ** 2 == m:
-        exact = Fraction(math.isqrt(n), math.isqrt(m))
-        return Enclosure(exact, exact)
-    # √(n/m) = √(n m 4^k) / (m 2^k), with k such that the root has at least 300 bits.
+    # √(n/m) = √(n m 4^k) / (m 2^k), with k such that the root has at least 300 bits.  In lowest terms n/m is a square
+    # if and only if n m is.
     k = max(0, 300 - (n * m).bit_length() // 2)
-    root = math.isqrt(n * m << (2 * k))
-    return Enclosure(Fraction(root, m << k), Fraction(root + 1, m << k))
+    square = n * m << (2 * k)
+    root = math.isqrt(square)
+    low = Fraction(root, m << k)
+    return Enclosure(low, low if root**2 == square else Fraction(root + 1, m << k))
 
 
 def _integer_root(value: int, order: int) -> int:
-    if order >= value.bit_length():
-        return 1
-    low, high = 1, 1 << (value.bit_length() // order + 1)
+    """Return the largest integer r with r^order <= value, for a value >= 0."""
+    # The root of a number of b bits has at most ⌈b / order⌉.
+    low, high = 0, (1 << -(-value.bit_length() // order)) - 1
     while low < high:
         middle = (low + high + 1) // 2
         if middle**order <= value:

@@ -118,11 +118,14 @@ def distance_behind(F: Array, offset: Array, force: float) -> float:
     >>> distance_behind(np.array([2.0, 0.0]), np.array([0.0, 10.0]), 1.0)
     0.0
     """
-    size, length = float(norms(F)), float(norms(offset))
-    if not (size > force and length > 0.0):
+    size = float(norms(F))
+    if not size > force:
         return 0.0
-    alpha = math.acos(min(max(float(F @ offset) / (size * length), -1.0), 1.0))
-    return length * math.sin(max(math.acos(force / size) - alpha, 0.0))
+    axis, cosine = F / size, force / size
+    along = float(axis @ offset)
+    across = float(norms(offset - along * axis))
+    # ‖offset‖ sin(β - α), with sin β = √(1 - cos²β).
+    return max(along * math.sqrt((1.0 - cosine) * (1.0 + cosine)) - across * cosine, 0.0)
 
 
 def displacement_bound(lam: float, n_attackers: int, excess: float, moduli: Array, distances: Array) -> float:

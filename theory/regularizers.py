@@ -28,6 +28,7 @@ from theory.arrays import Array, as_positive
 from theory.errors import AssumptionError
 
 _LAMBDA = "def_regularization"
+_TINY = np.finfo(np.float64).tiny
 
 
 @runtime_checkable
@@ -53,15 +54,15 @@ class Regularizer(Protocol):
 
 
 def norms(z: Array) -> Array:
-    """Return ‖z‖₂ over the last axis, without overflow or underflow for any finite ``z``."""
+    """Return ‖z‖₂ over the last axis, for any finite ``z`` whose norm is finite: no square over- or underflows."""
     z = np.asarray(z, dtype=np.float64)
-    scale = np.max(np.abs(z), axis=-1, keepdims=True, initial=0.0)
-    safe = np.where(scale > 0, scale, 1.0)
-    return (safe * np.sqrt(np.sum((z / safe) ** 2, axis=-1, keepdims=True)))[..., 0] * (scale[..., 0] > 0)
+    # At least the least normal number: what is smaller is divided by it exactly, and so is 0.
+    scale = np.max(np.abs(z), axis=-1, keepdims=True, initial=_TINY)
+    return np.squeeze(scale * np.sqrt(np.sum((z / scale) ** 2, axis=-1, keepdims=True)), axis=-1)
 
 
 def project_ball(g: Array, radius: float) -> Array:
-    """Return the point of the ball B(0, radius) that is closest to ``g``: g·min(1, radius/‖g‖).
+    """Return the point of the ball B(0, radius) that is closest to ``g``: g·min(1, radius/‖g‖), for a radius > 0.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def project_ball(g: Array, radius: float) -> Array:
     array([0.6, 0.8])
     """
     length = norms(g)[..., None]
-    return np.where(length > radius, radius * (g / np.where(length > 0, length, 1.0)), g)
+    return np.where(length > radius, radius * (g / np.maximum(length, radius)), g)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class L2:
         """Return λ(ρ - θ)/‖ρ - θ‖, and 0 (one element of the subdifferential) where θ = ρ."""
         z = np.asarray(rho - theta, dtype=np.float64)
         length = norms(z)[..., None]
-        return np.where(length > 0, self.lam * (z / np.where(length > 0, length, 1.0)), 0.0)
+        return self.lam * (z / np.where(length > 0, length, 1.0))
 
     def project(self, g: Array) -> Array:
         """Return the closest point of the ball B(0, λ)."""
@@ -189,18 +190,17 @@ class SmoothL2:
         """Return the θ with ∇_ρ R(ρ, θ) = g, for ‖g‖ < λ: ρ - g/√(λ² - ‖g‖²) (Lemma 3)."""
         _refuse_outside_ball(g, self.lam, closed=False)
         length = norms(g)[..., None]
-        # (λ - ‖g‖)(λ + ‖g‖) keeps the digits that λ² - ‖g‖² loses near the boundary.
-        return rho - np.asarray(g) / np.sqrt((self.lam - length) * (self.lam + length))
+        # √(λ - ‖g‖)·√(λ + ‖g‖) keeps the digits that √(λ² - ‖g‖²) loses near the boundary, and squares nothing.
+        return rho - np.asarray(g) / (np.sqrt(self.lam - length) * np.sqrt(self.lam + length))
 
 
 def _refuse_outside_ball(g: Array, lam: float, *, closed: bool) -> None:
-    largest = float(np.max(norms(g)))
+    length = norms(g)
     # A projection lies on the sphere up to the rounding of ‖g‖, which is within (P/2 + 3) units in the last place.
     rounding = (0.5 * np.shape(g)[-1] + 3.0) * np.finfo(np.float64).eps
-    inside = largest <= lam * (1.0 + rounding) if closed else largest < lam
-    if not inside:
+    if not np.all(length <= lam * (1.0 + rounding) if closed else length < lam):
         raise AssumptionError(
             "lem3_gradient_to_model",
-            f"‖g‖ = {largest} with λ = {lam}",
+            f"‖g‖ = {np.max(length)} with λ = {lam}",
             "project g onto GRAD(ρ) first" if closed else "the preimage exists only for ‖g‖ < λ",
         )

@@ -80,7 +80,7 @@ class SequentialResult:
 
 
 def seed_of(statement: str) -> int:
-    """Return the seed that belongs to a statement's id.
+    """Return the seed that belongs to a statement's id: the first 8 bytes of its SHA-256.
 
     Examples
     --------
@@ -106,6 +106,8 @@ def exact_probability(
 ) -> Fraction:
     """Return the exact probability of ``event`` for ``n`` independent draws from a finite distribution.
 
+    ``outcomes`` are values with their weights, which must not be negative and sum to 1 (else AssumptionError).
+
     Examples
     --------
     >>> coin = [(-1, Fraction(1, 2)), (1, Fraction(1, 2))]
@@ -114,6 +116,8 @@ def exact_probability(
     """
     if sum((weight for _, weight in outcomes), Fraction(0)) != 1:
         raise AssumptionError(_STATEMENT, "weights that do not sum to 1", "give the whole distribution")
+    if not all(weight >= 0 for _, weight in outcomes):
+        raise AssumptionError(_STATEMENT, "a weight below 0", "a probability is not negative")
     total = Fraction(0)
     for draws in itertools.product(outcomes, repeat=as_count(n, "n")):
         if event(tuple(value for value, _ in draws)):
@@ -122,7 +126,7 @@ def exact_probability(
 
 
 def binomial_tail(n: int, k: int, p: Fraction) -> Fraction:
-    """Return P[Bin(n, p) >= k], exactly.
+    """Return P[Bin(n, p) >= k], exactly, for 0 <= p <= 1 (else AssumptionError).
 
     Examples
     --------
@@ -130,6 +134,8 @@ def binomial_tail(n: int, k: int, p: Fraction) -> Fraction:
     Fraction(1, 2)
     """
     n, k = as_count(n, "n"), as_count(k, "k")
+    if not 0 <= p <= 1:
+        raise AssumptionError(_STATEMENT, f"p = {p}", "p must lie in [0, 1]")
     return sum((math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1)), Fraction(0))
 
 
@@ -163,7 +169,7 @@ def decide(draws: Iterable[bool], delta: float, *, error: float, max_draws: int)
     delta : float in (0, 1)
     error : float in (0, 1)
         a, the probability of a wrong verdict.
-    max_draws : int
+    max_draws : int, >= 1
 
     Examples
     --------
@@ -204,7 +210,8 @@ def decide_with_twin(
     Parameters
     ----------
     statement : str
-        The id from which the seeds are derived.
+        The id from which the seeds are derived: key 0 of :func:`generator_of` draws for the claim, key 1 for the
+        twin, and key 2 tosses its coin.
     fails : callable
         Draws once with the generator it is given, and says whether it failed.
     delta : float in (0, 1/2)

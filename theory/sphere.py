@@ -24,7 +24,6 @@ import numpy as np
 from theory.arrays import Array
 
 UNIT = 2.0**-53
-_MAX_ITERATIONS = 100
 
 
 def gamma(n: float) -> float:
@@ -71,62 +70,46 @@ def minimize_on_sphere(H: Array, g: Array) -> SphereMinimum:
     (array([ 0., -1.]), 0.0)
     """
     eigenvalues, vectors = np.linalg.eigh(H)
-    beta = vectors.T @ g
+    half = 0.5 * (vectors.T @ g)
     gaps = eigenvalues - eigenvalues[0]
-    s = _secular_root(gaps, beta)
-    coordinates = _coordinates(gaps, beta, s)
-    u = vectors @ coordinates
+    s = _secular_root(gaps, half)
+    u = vectors @ _coordinates(gaps, half, s)
     u = u / np.linalg.norm(u)
     multiplier = float(eigenvalues[0] - s)
     value = float(u @ (H @ u) + g @ u)
-    # |u| differs from 1 by a few units in the last place; Hu, the dot products and that, all together.
-    d = g.size
-    size_H, size_g = float(np.linalg.norm(H)), float(np.linalg.norm(g))
-    rounding = gamma(2 * d + 12) * (math.sqrt(d) * size_H + size_g)
+    # ‖u‖ differs from 1 by d/2 + 2 roundings, which count twice; with Hu and the dot products all errors together are
+    # 3d + 5 roundings of |u|ᵀ|H||u| + |g|ᵀ|u|.  Neither norm squares small numbers, which would underflow.
+    size = float(np.linalg.norm(H, 1)) + math.hypot(*g)
+    rounding = gamma(3 * g.size + 8) * size + 1e-300
     return SphereMinimum(u, multiplier, _certified_low(H, g, multiplier, value), value + rounding)
 
 
-def _secular_root(gaps: Array, beta: Array) -> float:
-    r"""Return s >= 0 with :math:`\sum_i\beta_i^2/(2(\gamma_i+s))^2 = 1`, or 0 where the sum stays below 1."""
-    half = 0.5 * np.abs(beta)
-    low = max(0.0, float(np.max(half - gaps)))
-    high = float(np.linalg.norm(half))
-    if high == 0.0:
-        return 0.0
-    if low == 0.0:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(half > 0, half / gaps, 0.0)
-        if not np.linalg.norm(terms) > 1.0:
-            return 0.0
-        low = 1e-300
+def _secular_root(gaps: Array, half: Array) -> float:
+    r"""Return s >= 0 with :math:`\sum_i h_i^2/(\gamma_i+s)^2 = 1`, or 0 where the sum stays below 1."""
+    moved = half != 0.0
+    gaps, half = gaps[moved], np.abs(half[moved])
+    # No term exceeds 1 at the root.
+    s = float(np.max(half - gaps, initial=0.0))
     # Newton's method on 1/‖u(s)‖ - 1, which is concave and increasing in s: it approaches the root from the left.
-    s = low
-    for _ in range(_MAX_ITERATIONS):
+    while True:
         shifted = gaps + s
         u = half / shifted
         length = float(np.linalg.norm(u))
-        slope = float(np.sum(u * u / shifted)) / length**3
-        if length > 1.0:
-            low = s
-        else:
-            high = s
-        step = (1.0 / length - 1.0) / slope
-        following = s - step
-        if not low < following < high:
-            following = 0.5 * (low + high)
-        if abs(following - s) <= 2.0 * UNIT * following:
-            return following
+        if not length > 1.0:
+            return s
+        # The slope is Σu²/(γ + s)/‖u‖³; its sum may overflow, and times the least gap does not.
+        following = s + float(shifted[0] * (length - 1.0) * length**2 / np.sum(u * u * (shifted[0] / shifted)))
+        if not following > s:
+            return s
         s = following
-    return s
 
 
-def _coordinates(gaps: Array, beta: Array, s: float) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u = np.where(beta != 0.0, -0.5 * beta / (gaps + s), 0.0)
+def _coordinates(gaps: Array, half: Array, s: float) -> Array:
+    # With s = 0 every |h_i| is at most its γ_i, and h_i = 0 where that is 0.
+    u = np.divide(-half, gaps + s, out=np.zeros_like(half), where=half != 0.0)
     if s == 0.0:
         # The "hard case": the stationary point is inside the ball, and the null space of H - μI fills it up.
-        u[~np.isfinite(u)] = 0.0
-        u[0] = math.sqrt(max(0.0, 1.0 - float(u[1:] @ u[1:])))
+        u[0] = math.sqrt(max(0.0, 1.0 - float(u @ u)))
     return u
 
 
@@ -146,20 +129,19 @@ def _certified_low(H: Array, g: Array, multiplier: float, value: float) -> float
 
     If the Cholesky factorization of M + ηI runs to its end in floating point, then M + ηI + E is positive
     semidefinite for some E with ‖E‖ <= γ_{n+1} tr(RᵀR) (Higham, Theorem 10.3), so that uᵀHu + gᵀu - c is at least
-    -(η + ‖E‖)·‖(u, 1)‖² = -2(η + ‖E‖).
+    -(η + ‖E‖)·‖(u, 1)‖² = -2(η + ‖E‖).  The rounding of M itself, and that of the trace, are in γ_{n+5}.  η is at most
+    16 times what the factorization needs.
     """
     M = lifted(H, g, multiplier, value)
-    n = M.shape[0]
-    size = float(np.sum(np.abs(np.diagonal(H)))) + n * (abs(multiplier) + abs(value)) + float(np.linalg.norm(g))
-    if not math.isfinite(size):
-        return -math.inf
-    shift = gamma(8.0 * n) * size / n + 1e-300
-    for _ in range(12):
+    n = g.size + 1
+    size = float(np.sum(np.abs(np.diagonal(H)))) + n * (abs(multiplier) + abs(value))
+    shift = gamma(8 * n) * size / n + 1e-300
+    while math.isfinite(shift):
         try:
             np.linalg.cholesky(M + shift * np.eye(n))
         except np.linalg.LinAlgError:
             shift *= 16.0
             continue
-        error = gamma(n + 4) * (1.0 + gamma(4 * n)) * (size + n * shift) + shift
+        error = gamma(n + 5) * (size + n * shift) + shift
         return value - 2.0 * error - 4.0 * UNIT * abs(value)
     return -math.inf

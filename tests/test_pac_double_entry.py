@@ -582,7 +582,10 @@ def test_pac_no_data_have_no_error_and_tiny_data_one_that_covers_underflow() -> 
     nothing = PacEvent.checked(UserDataset.empty(2), [1.0, 2.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
     assert float_model(nothing)[2:] == (0.0, 0.0)
     tiny = PacEvent.checked(UserDataset([[1e-200]], [1e-200]), [0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
-    assert float_model(tiny)[2:] == pytest.approx((1e-300, 1e-300), rel=1e-12)
+    assert float_model(tiny)[2:] == pytest.approx((1e-300, 1e-300), rel=1e-12, abs=0.0)
+    # A length whose square underflows is taken for 1e-150, which times an answer of 1 is rounded.
+    known = PacEvent.checked(UserDataset([[1e-200]], [1.0]), [0.0], LeastSquares(), 0.0, 0.1, 1.0, 0.5)
+    assert 1e-166 < float_model(known)[3] < 1e-163
 
 
 def test_pac_bounds_of_a_norm_are_those_derived(rounding: float) -> None:

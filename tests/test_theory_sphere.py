@@ -23,7 +23,7 @@ def minimum_of(H: Any, g: Any) -> SphereMinimum:
 def test_error_of_n_roundings_is_that_of_higham() -> None:
     # n·u/(1 - n·u): with n = 2^51 it is (1/4)/(3/4), and one rounding errs by a little more than u.
     assert gamma(2.0**51) == pytest.approx(1 / 3, rel=1e-15)
-    assert gamma(1) == pytest.approx(U, rel=1e-15)
+    assert gamma(1) == pytest.approx(U, rel=1e-15, abs=0.0)
     assert gamma(0) == 0.0
 
 
@@ -100,7 +100,7 @@ def test_root_of_the_secular_equation_is_exact_where_all_gaps_are_equal() -> Non
     # At ‖h/γ‖ = 1 the root is 0, and just beyond it is not: 1 - ε and 1 + ε of (3/5, 4/5).
     gaps = np.array([0.0, 1.0, 1.0])
     assert sphere._secular_root(gaps, np.array([0.0, 0.6, 0.8 - 1e-9])) == 0.0
-    assert sphere._secular_root(gaps, np.array([0.0, 0.6, 0.8 + 1e-9])) == pytest.approx(0.8e-9, rel=1e-5)
+    assert sphere._secular_root(gaps, np.array([0.0, 0.6, 0.8 + 1e-9])) == pytest.approx(0.8e-9, rel=1e-5, abs=0.0)
     assert sphere._secular_root(np.zeros(1), np.array([0.25])) == 0.25
 
 

@@ -7,8 +7,8 @@ least squares, ℓ2²               closed form: Cholesky factors, one d × d sy
 least squares, ℓ2, smooth-ℓ2     Newton on ρ, local models by secular equations (``"secular"``)
 any other loss                   Newton on the joint arrowhead system (``"newton"``); ties of ℓ2 from steps with the
                                  regularizer kept exact, each a ``"secular"`` problem
-K classes, P >= 150              Newton with conjugate gradients, no Hessian formed (``"newton_cg"``); if that is not
-                                 enough and they are not too large, with Hessians
+K classes, P >= 150              Newton with conjugate gradients, no Hessian formed (``"newton_cg"``); if that takes
+                                 long or is not enough, and they are not too large, with Hessians
 your own regularizer             Newton on the joint system, its Hessian by differences (``"dense"``)
 ===============================  =============================================================================
 
@@ -115,16 +115,21 @@ def minimize(
     if direction is not None:
         solution = _without_minimum(problem, direction, method)
     else:
-        for method in methods:
-            solution = _attempt(problem, method, flat, start, tol)
-            if solution.status is not Status.STALLED:
+        attempts = []
+        for i, method in enumerate(methods):
+            attempts.append(_attempt(problem, method, flat, start, tol, last=i == len(methods) - 1))
+            if attempts[-1].status is not Status.STALLED:
                 break
+        decided = attempts[-1].status is not Status.STALLED
+        solution = attempts[-1] if decided else min(attempts, key=lambda attempt: attempt.stats["relative_residual"])
     return checked(solution, tol) if throw else solution
 
 
-def _attempt(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None, tol: float) -> Solution:
+def _attempt(
+    problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None, tol: float, *, last: bool
+) -> Solution:
     try:
-        reached = _run(problem, method, flat, start)
+        reached = _run(problem, method, flat, start, last)
     except np.linalg.LinAlgError as error:
         # Curvatures are lost in rounding (data of very different sizes), or no minimum exists.
         return _gave_up(problem, method, str(error))
@@ -159,7 +164,9 @@ def _choose(problem: Problem, method: str) -> tuple[str, ...]:
     if isinstance(problem.reg, L2):
         allowed = tuple(name for name in allowed if name != "dense")
     if method == "auto":
-        return allowed[:2] if allowed[0] == "newton_cg" and not large.is_large(problem) else allowed[:1]
+        # The first is not given all the time that it wants; where the second fails too, it is.
+        hurried = allowed[0] == "newton_cg" and not large.is_large(problem)
+        return (*allowed[:2], allowed[0]) if hurried else allowed[:1]
     if method not in allowed:
         pair = f"{problem.loss.name} with {problem.reg.name}"
         raise AssumptionError("eq1_global_loss", f"method {method!r} for {pair}", f"use one of {', '.join(allowed)}")
@@ -200,7 +207,7 @@ class Reached:
     refine_singular: _Refine | None = None
 
 
-def _run(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None) -> Reached:
+def _run(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] | None, last: bool) -> Reached:
     ridge = Ridge(problem, flat)
     if method == "closed_form":
         return _closed_form(problem, ridge)
@@ -211,7 +218,7 @@ def _run(problem: Problem, method: str, flat: Array, start: tuple[Array, Array] 
     begin = None if start is None else problem._check_point(*start)
     if method == "newton":
         return Reached(*newton(problem, ridge, begin))
-    return Reached(*large.newton_cg(problem, begin))
+    return Reached(*large.newton_cg(problem, begin, np.inf if last else large.worthwhile(problem)))
 
 
 def finish(problem: Problem, reached: Reached, tol: float, method: str, flat: Array) -> Solution:

@@ -38,8 +38,9 @@ from theory.arrays import Array
 from theory.regularizers import norms
 
 _MAX_ITERATIONS = 300
-_MAX_CG = 80
-_FLOOR = 1e-13
+_CG_STEPS = (80, 1280)  # in one Newton step: at first, and where they did not suffice
+_FLOOR = 1e-14
+_SINGLE = 1e-5  # residual to which products in single precision lead
 _STAGE = 1e-3  # relative gradient at which ν falls
 _UNITS = (1.0, 1.0 / 255.0, 1.0 / 16.0)
 
@@ -52,6 +53,12 @@ def is_large(problem: Problem) -> bool:
 def is_faster(problem: Problem) -> bool:
     """Whether this method beats Newton's with Hessians: from about here, 3 to 40 times as P goes to 640."""
     return problem.dim >= 150 or is_large(problem)
+
+
+def worthwhile(problem: Problem) -> float:
+    """Return how many products with the Hessian cost as much as 50 of Newton's steps with Hessians."""
+    rows, n, P = float(np.sum(problem.stack.stop - problem.stack.start)), problem.n_users, problem.dim
+    return 50.0 * (rows * P + n * P**2) / (8.0 * rows + 20.0 * n)
 
 
 def fits(problem: Problem) -> bool:
@@ -128,6 +135,8 @@ class _Loss:
         self.queries = compact(problem.stack.Q, np.asarray(fixed.any(axis=(0, 1))))
         self.labels = problem.stack.labels
         self.mass = self.labels.sum(axis=1).astype(np.float32)
+        # What all classes share costs only ν and springs: without anchors that have such a part, the models have none.
+        self.only_contrasts = not np.abs(fixed.mean(axis=1)).max() > 1e-15 * np.abs(fixed).max()
         live = fixed[:, :, self.queries.columns].reshape(len(fixed), -1)
         self.springs = _springs(problem, live[:-1], live[-1])
         start, stop = rows_of_free(problem)
@@ -274,6 +283,7 @@ class _EqualSprings:
     def __init__(self, loss: _Loss, point: _Point, sample: int) -> None:
         n, K, d = loss.shape
         weight, fixed = float(point.tension.weights[0]), point.tension.fixed_weight
+        self.only_contrasts = loss.only_contrasts
         self.shifts = 2.0 * loss.nu + weight, 2.0 * loss.nu + weight * fixed / (n * weight + fixed)
         self.deviation = np.empty((K, d, d), dtype=np.float32)
         self.mean = np.empty((K, d, d))  # up to 1/(2ν) beside 1/‖M‖: more than single precision holds
@@ -300,9 +310,11 @@ class _EqualSprings:
 
         over_items(task, len(Z))
         out = np.ascontiguousarray(Z.transpose(1, 0, 2))
+        out -= out.mean(axis=1, keepdims=True)
+        if self.only_contrasts:  # rounding, and what ν makes of it
+            return out
         common_mean = common.mean(axis=0)
-        flat = (common - common_mean) / self.shifts[0] + common_mean / self.shifts[1]
-        return out - out.mean(axis=1, keepdims=True) + flat
+        return out + (common - common_mean) / self.shifts[0] + common_mean / self.shifts[1]
 
 
 class _UnequalSprings:
@@ -313,7 +325,7 @@ class _UnequalSprings:
 
     def __init__(self, loss: _Loss, point: _Point, sample: int) -> None:
         _, K, d = loss.shape
-        self.hub, self.tension = _bent(loss).hub, point.tension
+        self.tension, self.only_contrasts = point.tension, loss.only_contrasts
         pooled = _Pooled(loss, point, sample)
         mass = np.zeros(len(loss.members))
         np.add.at(mass, loss.owner, [float(loss.mass[a:b].sum()) for a, b in zip(loss.first, loss.last, strict=True)])
@@ -340,11 +352,12 @@ class _UnequalSprings:
 
         over_items(task, len(Z))
         out = np.ascontiguousarray(Z.transpose(1, 0, 2))
-        return out - out.mean(axis=1, keepdims=True) + self._arrow(common[:, 0], self.values[-1])[:, None]
+        out -= out.mean(axis=1, keepdims=True)
+        return out if self.only_contrasts else out + self._arrow(common[:, 0], self.values[-1])[:, None]
 
     def _arrow(self, R: Array, values: Array) -> Array:
         """Solve (share·λ + ridge + w)x_n - w_n x_ρ = R_n, and the row of ρ, for each eigenvalue λ (columns)."""
-        w, hub = self.tension.weights[:, None], self.hub
+        w, hub = self.tension.weights[:, None], self.tension.hub
         own = self.share[:, None] * values + self.ridge[:, None]
         if not (hub is None or isinstance(hub, int)):
             return np.asarray(R / (own + w))
@@ -352,7 +365,8 @@ class _UnequalSprings:
         force = np.sum(pull * R, axis=0)
         stiffness = self.tension.fixed_weight + np.sum(pull * own, axis=0)
         if hub is None:
-            return np.asarray(R / (own + w) + pull * (force / stiffness))
+            # Where all springs are without length (ε = 0) there is no stiffness, and no force.
+            return np.asarray(R / (own + w) + pull * (force / np.maximum(stiffness, 1e-300)))
         # The model that is ρ has no spring, w = 0.
         x = (force + R[hub]) / (stiffness + own[hub])
         out = R / (own + w) + pull * x
@@ -455,15 +469,23 @@ def _inverse(M: Array, shift: float) -> Array:
     return np.tril(inverse) + np.tril(inverse, -1).T
 
 
-def newton_cg(problem: Problem, start: tuple[Array, Array] | None = None) -> tuple[Array, Array, int, float]:
-    """Return ρ (P,), θ (N, P), the number of Newton steps and ‖∇Loss(0, 0)‖."""
+def newton_cg(
+    problem: Problem, start: tuple[Array, Array] | None = None, products: float = np.inf
+) -> tuple[Array, Array, int, float]:
+    """Return ρ (P,), θ (N, P), the number of Newton steps and ‖∇Loss(0, 0)‖.
+
+    After that many ``products`` with the Hessian it returns what it has.
+    """
     with one_blas_thread():  # threads of BLAS that wait for work, after a dot product even, would keep kernels waiting
-        descent, scale = _Descent(_Loss(problem)), gradient_at_zero(problem)
+        loss, scale = _Loss(problem), gradient_at_zero(problem)
+        loss.only_contrasts &= start is None
+        descent = _Descent(loss, products)
         if isinstance(problem.reg, L2):
             rho, thetas = _through_kinks(problem, descent, scale, start)
         else:
-            theta = descent.follow() if start is None else descent.loss.taken(start[1][problem.free], problem.query_dim)
-            rho, thetas = _models(problem, descent.loss, descent.run(descent.loss, theta, _FLOOR))
+            near = None if start is None else loss.taken(start[1][problem.free], problem.query_dim)
+            theta = descent.follow() if near is None or not descent.is_below_zero(near) else near
+            rho, thetas = _models(problem, loss, descent.run(loss, theta, _FLOOR))
         return rho, thetas, descent.iterations, scale
 
 
@@ -520,20 +542,24 @@ def stages(first: float, last: float) -> list[float]:
 class _Descent:
     """Damped Newton steps, counted; gradients are relative to the one at Θ = 0."""
 
-    def __init__(self, loss: _Loss) -> None:
-        self.loss = loss
+    def __init__(self, loss: _Loss, products: float = np.inf) -> None:
+        self.loss, self.products = loss, products  # those that may still be taken
         self._flat = loss.evaluate(np.zeros(loss.shape))
         self.scale = max(self._flat.size, 1e-300)
-        self.iterations, self.sample = 0, _SAMPLES[0]
+        self.iterations, self.sample, self.most_cg = 0, _SAMPLES[0], _CG_STEPS[0]
         diagonal = _diagonals(loss.queries.X, loss.weights(self._flat)) * loss.queries.unit**2
         self.curvature = float(diagonal.sum()) / max(diagonal.size, 1)
+
+    def is_below_zero(self, theta: Array) -> bool:
+        """Whether the loss at Θ is less than at 0, from where :meth:`follow` goes on: else Θ is no good start."""
+        return self.loss.evaluate(theta).value < self._flat.value
 
     def reach(self) -> float:
         """Return about how far the models go from 0: a step of the mean user by the mean curvature."""
         n = len(self.loss.members)
         return self.scale / (self.curvature / np.sqrt(n) + 2.0 * self.loss.nu * np.sqrt(n))
 
-    def follow(self, loss: _Loss | None = None, tolerance: float = _STAGE) -> Array:
+    def follow(self, loss: _Loss | None = None) -> Array:
         """Follow the minimum as ν falls to its value, a few steps for each ν.
 
         Rows that are all but decided (rare pixels) make Newton's steps overshoot, and cost damped steps; a larger ν
@@ -543,28 +569,40 @@ class _Descent:
         theta, previous = np.zeros(loss.shape), None
         for nu in stages(2e-3 * self.curvature / len(theta), loss.nu):
             start = theta if previous is None else 2.0 * theta - previous
-            previous, theta = theta, self.run(loss.at(nu), start, tolerance).theta
+            previous, theta = theta, self.run(loss.at(nu), start, _STAGE).theta
         return theta
 
-    def run(self, loss: _Loss, theta: Array, tolerance: float, rho: Array | None = None) -> _Point:
-        """Return Θ with a relative gradient of at most ``tolerance``, or the best that rounding allows."""
+    def run(
+        self, loss: _Loss, theta: Array, tolerance: float, rho: Array | None = None, patience: int = _MAX_ITERATIONS
+    ) -> _Point:
+        """Return Θ with a relative gradient of at most ``tolerance``, or the best that rounding allows.
+
+        Give up where ``patience`` steps do not make the gradient ten times smaller.
+        """
         point = loss.evaluate(theta, rho)
         size, forcing, last_length, age, idle = point.size / self.scale, 0.25, 1.0, 0, 0
+        mark, since = size, 0
         if not size > tolerance:
             return point
         preconditioner, first = _preconditioner(loss, point, self.sample), self.iterations
-        while self.iterations - first < _MAX_ITERATIONS and size > tolerance and idle < 3:
+        while self.iterations - first < _MAX_ITERATIONS and size > tolerance and idle < 3 and since < patience:
+            if not self.products > 0:
+                break
             self.iterations += 1
-            step, n_cg = _conjugate_gradients(loss, point, preconditioner, forcing)
+            step, n_cg = _conjugate_gradients(loss, point, preconditioner, forcing, self.most_cg)
+            self.products -= n_cg
             found = _search(loss, point, step, min(1.0, 4.0 * last_length))
             if found is None:
                 break
             point, last_length = found
             previous, size = size, point.size / self.scale
             if last_length == 1.0 and size < previous / 3.0:
-                forcing = min(0.25, 0.3 * size / previous)
+                forcing = min(0.25, max(0.3 * size / previous, _SINGLE))
             idle = idle + 1 if 0.7 * previous < size < 1e-8 else 0
             age += 1
+            mark, since = (size, 0) if size <= 0.1 * mark else (mark, since + 1)
+            if n_cg == self.most_cg and last_length == 1.0 and size > 0.3 * previous:
+                self.most_cg = min(2 * self.most_cg, _CG_STEPS[1])
             if n_cg > 40:
                 self.sample = min(2 * self.sample, _SAMPLES[1])
             if n_cg > 12 and age >= 3 and size > max(tolerance, 1e-12):
@@ -573,19 +611,22 @@ class _Descent:
 
 
 def _conjugate_gradients(
-    loss: _Loss, point: _Point, preconditioner: _Preconditioner, forcing: float
+    loss: _Loss, point: _Point, preconditioner: _Preconditioner, forcing: float, most: int
 ) -> tuple[Array, int]:
-    """Return an approximate -H⁻¹∇ with residual at most ``forcing`` times the gradient, and the iterations."""
+    """Return an approximate -H⁻¹∇ with residual at most ``forcing`` times the gradient, and the iterations.
+
+    After ``most`` iterations the residual may be larger.
+    """
     step, residual = np.zeros_like(point.gradient), -point.gradient
     target = forcing * point.size
     z = preconditioner(residual)
     direction, product = z, float(np.sum(residual * z))
-    for iteration in range(1, _MAX_CG + 1):
+    for iteration in range(1, most + 1):
         curved = loss.hessian_times(direction, point)
         curvature = float(np.sum(direction * curved))
-        if not curvature > 0 or not product > 0:
+        length = product / curvature if curvature > 0 else np.inf
+        if not (product > 0 and np.isfinite(length)):
             return (step if iteration > 1 else z), iteration
-        length = product / curvature
         step = step + length * direction
         residual = residual - length * curved
         if float(np.linalg.norm(residual)) <= target:
@@ -593,7 +634,7 @@ def _conjugate_gradients(
         z = preconditioner(residual)
         following = float(np.sum(residual * z))
         direction, product = z + (following / product) * direction, following
-    return step, _MAX_CG
+    return step, most
 
 
 def _search(loss: _Loss, point: _Point, step: Array, length: float) -> tuple[_Point, float] | None:
@@ -629,7 +670,10 @@ def _shrink(change: float, slope: float, new_slope: float) -> float:
 
 _MAX_SMOOTHINGS = 10
 _FALLS_WITH_EPS, _TIED_BELOW, _NEXT_TO = 0.1, 0.3, 1e-10
+_PATIENCE = 5  # steps with the first guess of the ties
 _SETTLED = 1e-11  # relative residual at which a guess of the ties was right
+_WRONG_TIE, _ROUNDING = 1e-3, 2e-16
+_STAGNANT = 1e-9
 
 
 def _through_kinks(
@@ -637,17 +681,28 @@ def _through_kinks(
 ) -> tuple[Array, Array]:
     """Return ρ and θ for plain ℓ2: smooth the kink until the ties show, then solve with these ties."""
     best: tuple[float, Array, Array] | None = None
-    for tied, rho, thetas in _guesses(problem, descent, start):
-        found = _with_ties(problem, descent, tied, rho, thetas)
+    settled = _below_lambda(_SETTLED, descent.loss.lam, scale)
+    before, last = np.zeros(0, dtype=bool), np.inf
+    # The right ties are soon told from wrong ones, with which Newton's steps run into kinks.
+    for i, (tied, rho, thetas) in enumerate(_guesses(problem, descent, start)):
+        found = _with_ties(problem, descent, tied, rho, thetas, _PATIENCE * 2**i)
         gradients = local_gradients(problem, found[1])
         residual = optimality(problem, *found, gradients, scale).relative
         if best is None or residual < best[0]:
             best = residual, *found
-        if residual <= _SETTLED:
+        # The same ties again, and no better by them: what is left is rounding.
+        stagnates = 0.5 * last <= residual <= _STAGNANT and np.array_equal(tied, before)
+        if residual <= settled or stagnates or not descent.products > 0:
             break
+        before, last = tied, residual
     if best is None:
         raise np.linalg.LinAlgError("no ties were found")
     return best[1:]
+
+
+def _below_lambda(residual: float, lam: float, scale: float) -> float:
+    """Return a residual that shows a wrong tie, which is wrong by a force of about λ, as far as rounding lets."""
+    return min(residual, max(_WRONG_TIE * lam / scale, _ROUNDING))
 
 
 def _guesses(
@@ -658,9 +713,9 @@ def _guesses(
         yield (start[1] == start[0]).all(axis=1), *start
     loss = descent.loss
     # The forces of the springs, which decide on the ties, must be seen beside those of the data.
-    tolerance = min(_STAGE, 0.01 * loss.lam / descent.scale)
+    tolerance = min(_STAGE, max(0.01 * loss.lam / descent.scale, _FLOOR))
     eps = descent.reach()
-    theta = descent.follow(loss.with_springs(replace(_bent(loss), eps=eps)), tolerance)
+    theta = descent.follow(loss.with_springs(replace(_bent(loss), eps=eps)))
     before: Array | None = None
     for _ in range(_MAX_SMOOTHINGS):
         smoothed = loss.with_springs(replace(_bent(loss), eps=eps))
@@ -670,7 +725,8 @@ def _guesses(
         lengths = norms(thetas - rho)
         if before is not None:
             yield lengths <= np.maximum(_TIED_BELOW * before, _NEXT_TO * norms(rho)), rho, thetas
-        before, eps = lengths, _FALLS_WITH_EPS * eps
+        # Else a point that is good enough for this ε could be so for the next, and would not move.
+        before, eps, tolerance = lengths, _FALLS_WITH_EPS * eps, max(_FALLS_WITH_EPS * tolerance, _FLOOR)
 
 
 def _bent(loss: _Loss) -> BentSprings:
@@ -679,7 +735,9 @@ def _bent(loss: _Loss) -> BentSprings:
     return loss.springs
 
 
-def _with_ties(problem: Problem, descent: _Descent, tied: np.ndarray, rho: Array, thetas: Array) -> tuple[Array, Array]:
+def _with_ties(
+    problem: Problem, descent: _Descent, tied: np.ndarray, rho: Array, thetas: Array, patience: int
+) -> tuple[Array, Array]:
     """Return ρ and θ where the ``tied`` users (N,) have the model ρ, which is that of the pinned among them."""
     loss, here = descent.loss, tied[problem.free]
     pins = np.flatnonzero(~problem.free & tied)
@@ -696,6 +754,7 @@ def _with_ties(problem: Problem, descent: _Descent, tied: np.ndarray, rho: Array
         hub, first, models = 0, 1, np.concatenate([center, models])
     group = np.where(here, first - 1, first - 1 + np.cumsum(~here))
     exact = loss.grouped(group).with_springs(replace(_bent(loss), eps=0.0, hub=hub))
-    point = descent.run(exact, models, _FLOOR, center.reshape(-1))
+    floor = _below_lambda(_FLOOR, loss.lam, descent.scale)
+    point = descent.run(exact, models, floor, center.reshape(-1), patience)
     found, thetas = _models(problem, exact, point, group)
     return (rho if len(pins) else found), thetas

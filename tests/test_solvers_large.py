@@ -11,9 +11,11 @@ import pyarrow.parquet
 import pytest
 
 from solvers import (
+    Status,
     UserBlock,
     certify,
     gaussian_statistics,
+    joint,
     large,
     local,
     local_minima,
@@ -23,6 +25,7 @@ from solvers import (
     minimize_path,
     minimize_stream,
     parquet_users,
+    with_counts,
 )
 from solvers import streaming as streaming_module
 from solvers.springs import BentSprings
@@ -167,8 +170,8 @@ def test_many_parameters_choose_newton_cg_and_fall_back_to_hessians(monkeypatch)
     assert minimize(bent_problem(SmoothL2(1.0), "plain")).stats["method"] == "newton"
     newton_cg = large.newton_cg
 
-    def lost(problem, start):
-        rho, thetas, iterations, scale = newton_cg(problem, start)
+    def lost(problem, start, products):
+        rho, thetas, iterations, scale = newton_cg(problem, start, products)
         return rho + 1e-3, thetas, iterations, scale
 
     monkeypatch.setattr(large, "newton_cg", lost)
@@ -288,6 +291,200 @@ def test_missing_pixel_is_a_certificate_that_no_minimum_exists():
     values = [problem.value(t * direction.rho, t * direction.thetas) for t in (0.0, 1.0, 10.0, 100.0)]
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == len(values)
+
+
+def test_rho_is_found_where_a_reported_gradient_is_nearly_as_strong_as_all_springs():
+    """There the forces are nearly parallel: a point far away has a smaller imbalance, and holds Newton's steps."""
+    rng = np.random.default_rng(1)
+    theta, g = rng.standard_normal((4, 6)), rng.standard_normal(6)
+    slope = 4.0 * (1.0 - 3e-5) * g / np.linalg.norm(g)
+    for eps in (1e-6, 1.0):
+        springs = BentSprings(1.0, eps, np.zeros((0, 6)), slope)
+        found = springs.settle(theta, None)
+        for guess in (1e5 * g, -1e5 * g, 1e4 * rng.standard_normal(6)):
+            again = springs.settle(theta, guess)
+            assert np.linalg.norm(again.imbalance) <= 1e-12 * again.scale
+            # So little stiffness is left that rounding of the forces moves ρ; halfway there is told apart.
+            assert np.linalg.norm(again.rho - found.rho) <= 1e-6 * np.linalg.norm(found.rho)
+            halfway = BentSprings(1.0, eps, springs.pins, slope, 0.5 * found.rho).settle(theta, None)
+            assert np.linalg.norm(halfway.imbalance) > 1e-12 * halfway.scale
+
+
+def test_the_energy_of_a_stiff_spring_leaves_the_loss_of_the_data_visible():
+    """λε of each spring is a constant: beside 1e9 of it, a change of the loss of two rows would drown in rounding."""
+    users = users_of(Multinomial(4), np.random.default_rng(0), sizes=(1, 1))
+    users = [UserDataset(1e8 * user.Q, user.A) for user in users]
+    problem = Problem(users, Multinomial(4), SmoothL2(6e8), 1e6)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert found.stats["relative_residual"] <= 1e-11
+    assert distance(exact, found) <= 1e-6 * np.linalg.norm(exact.thetas)
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(1.0), SmoothL2(1.0), L2(50.0)], ids=lambda reg: reg.name)
+def test_tiny_nu_does_not_blow_rounding_up_to_a_part_that_all_classes_share(reg):
+    problem = Problem(users_of(Multinomial(3), np.random.default_rng(3)), Multinomial(3), reg, 1e-9)
+    found = minimize(problem, method="newton_cg")
+    assert np.abs(found.thetas.reshape(4, 3, 4).mean(axis=1)).max() <= 1e-13 * np.abs(found.thetas).max()
+    assert found.certificate.distance_bound <= 1e-9
+    # A pinned model that has such a part gives the others one, also through a start without it.
+    pinned = problem.with_regularizer(reg, 1e-3).pin(1, np.arange(12.0))
+    exact, again = minimize(pinned, method="newton"), minimize(pinned, method="newton_cg")
+    assert np.abs(exact.thetas[0].reshape(3, 4).mean(axis=0)).max() > 1e-3
+    assert distance(exact, again) <= 1e-8
+    # A start that has such a part loses it.
+    plain = problem.with_regularizer(reg, 1e-3)
+    shifted = minimize(plain, method="newton_cg", start=(found.rho + 1.0, found.thetas + 1.0))
+    assert distance(minimize(plain, method="newton"), shifted) <= 1e-8
+
+
+@pytest.mark.parametrize("excess", [1e-1, 1e-3, -1e-3, -1e-1])
+def test_users_that_are_only_just_tied_are_found(excess):
+    """The pull of one user on ρ is near λ: as the kink gets sharper, its model nears ρ late, or stays near it."""
+    problem = bent_problem(L2(5.0), "plain")
+    low, high = 0.5, 5.0  # beside the user without data, a second one is tied from some λ on
+    for _ in range(14):
+        middle = 0.5 * (low + high)
+        solution = minimize(problem.with_regularizer(L2(middle), 0.05), method="newton")
+        low, high = (low, middle) if solution.stats["n_tied"] >= 2 else (middle, high)
+    case = problem.with_regularizer(L2((high if excess > 0 else low) * (1.0 + excess)), 0.05)
+    exact, found = minimize(case, method="newton"), minimize(case, method="newton_cg")
+    assert (exact.stats["n_tied"] >= 2) == (excess > 0)
+    assert found.stats["n_tied"] == exact.stats["n_tied"]
+    assert distance(exact, found) <= 1e-8
+
+
+@pytest.mark.parametrize(("seed", "lam"), [(2, 0.2015), (38, 0.1189), (71, 0.0629)])
+def test_every_smoothing_moves_the_models(seed, lam):
+    """A point that is good enough for one ε is so for the next, if ε alone changes: its lengths would tell nothing."""
+    rng = np.random.default_rng(seed)
+    users = users_of(Multinomial(3), rng, sizes=(20, 1, 45), dim=3)
+    users = [UserDataset(user.Q * (rng.random(len(user.Q)) < 0.5)[:, None], user.A) for user in users]
+    problem = Problem(users, Multinomial(3), L2(lam), 4e-5)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert found.stats["n_tied"] == exact.stats["n_tied"]
+    assert distance(exact, found) <= 1e-7
+
+
+def test_smoothing_ends_where_the_same_ties_leave_only_rounding(monkeypatch):
+    problem = bent_problem(L2(2.0), "plain")
+    found = minimize(problem, method="newton_cg")
+    monkeypatch.setattr(large, "_SETTLED", 0.0)  # out of reach, as with badly scaled data
+    again = minimize(problem, method="newton_cg")
+    assert distance(found, again) <= 1e-9
+    # All ten smoothings would take 112 steps.
+    assert found.stats["iterations"] < again.stats["iterations"] <= 60
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_rho_is_right_however_small_lambda_is(seed):
+    """At 1e-12 a wrong tie, or a wrong ρ, is wrong by less than what counts as solved beside the data."""
+    users = users_of(Multinomial(3), np.random.default_rng(seed), sizes=(20, 5, 1, 40, 30))
+    problem = Problem(users, Multinomial(3), L2(1e-12), 1e-6)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert exact.stats["n_tied"] == found.stats["n_tied"]
+    assert distance(exact, found) <= 1e-6
+
+
+def test_wrong_ties_are_given_up_early():
+    """One row per user: the first guess ties too few of them, and its steps run into kinks."""
+    rng = np.random.default_rng(4)
+    rows, labels = rng.standard_normal((14, 7)), rng.integers(0, 2, 14).astype(float)
+    users = [UserDataset(rows[n : n + 1], labels[n : n + 1]) for n in range(14)]
+    problem = Problem(users, Multinomial(2), L2(0.1), 1e-4)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert 0 < exact.stats["n_tied"] == found.stats["n_tied"] < 14
+    assert distance(exact, found) <= 1e-8
+    assert found.stats["iterations"] <= 60
+
+
+@pytest.mark.parametrize("reg", [SquaredL2(1e-3), SmoothL2(1e-2)], ids=lambda reg: reg.name)
+def test_users_who_differ_by_orders_of_magnitude_get_enough_conjugate_gradients(reg):
+    """Points counted up to a million times: one preconditioner for all users leaves much to CG."""
+    rng = np.random.default_rng(8)
+    users = users_of(Multinomial(3), rng, sizes=(40, 30, 25, 35))
+    counts = np.ceil(10.0 ** rng.uniform(0, 6, 40)).astype(int)
+    problem = with_counts(Problem(users, Multinomial(3), reg, 1e-4), 0, users[0], counts)
+    exact, found = minimize(problem, method="newton"), minimize(problem, method="newton_cg")
+    assert found.stats["relative_residual"] <= 1e-11
+    assert agree(exact, found)
+
+
+@pytest.mark.parametrize("n_users", [1, 2])
+def test_users_at_one_place_that_are_not_known_to_be_tied(n_users):
+    """Springs without length have no stiffness: 0/0 is not what ρ answers."""
+    users = users_of(Multinomial(3), np.random.default_rng(6), sizes=(20,)) * n_users
+    problem = Problem(users, Multinomial(3), L2(0.5), 0.05)
+    models = np.tile(minimize(problem, method="newton").rho, (n_users, 1))
+    springs = BentSprings(0.5, 0.0, np.zeros((0, 12)), np.zeros(12))
+    tension = springs.settle(models, models[0])
+    assert np.array_equal(tension.rho, models[0])
+    assert np.isfinite(tension.times(np.ones_like(models))).all()
+    found = minimize(problem, method="newton_cg", start=(models[0] + 1e-3, models))
+    np.testing.assert_allclose(found.thetas, models, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("far", [1.0, 1e4, 1e8])
+@pytest.mark.parametrize("reg", [SquaredL2(0.5), SmoothL2(0.03), L2(0.5)], ids=lambda reg: reg.name)
+def test_a_start_far_away_costs_little(reg, far):
+    """Where all rows are decided, and wrongly, Newton's steps lead nowhere."""
+    rng = np.random.default_rng(6)
+    problem = Problem(users_of(Multinomial(3), rng), Multinomial(3), reg, 1e-4)
+    cold = minimize(problem, method="newton_cg")
+    rho, thetas = far * rng.standard_normal(12), far * rng.standard_normal((4, 12))
+    for ties in (0, 1, 4):
+        thetas[:ties] = rho
+        found = minimize(problem, method="newton_cg", start=(rho, thetas))
+        assert distance(cold, found) <= 1e-7
+        assert found.stats["iterations"] <= cold.stats["iterations"] + 30
+
+
+def test_too_many_products_with_the_hessian_are_left_to_the_method_with_hessians(monkeypatch):
+    rng = np.random.default_rng(5)
+    problem = Problem(users_of(Multinomial(5), rng, sizes=(8, 10), dim=30), Multinomial(5), L2(1.0), 1e-1)
+    found = minimize(problem)
+    assert found.stats["method"] == "newton_cg"
+    monkeypatch.setattr(large, "worthwhile", lambda problem: 20.0)
+    again = minimize(problem)
+    assert again.stats["method"] == "newton"
+    assert distance(found, again) <= 1e-7
+    monkeypatch.setattr(joint, "newton", lambda *_: (found.rho + 1.0, found.thetas, 1, 1.0))
+    assert minimize(problem).stats["method"] == "newton_cg"  # where that fails, it is given all that it wants
+    # Who asks for the method is not hurried, nor is it where Hessians are too large.
+    assert minimize(problem, method="newton_cg").status is found.status
+    monkeypatch.setattr(large, "is_large", lambda problem: True)
+    assert minimize(problem).stats["method"] == "newton_cg"
+
+
+def test_of_attempts_that_stall_the_better_is_returned(monkeypatch):
+    rng = np.random.default_rng(5)
+    problem = Problem(users_of(Multinomial(5), rng, sizes=(40, 60), dim=30), Multinomial(5), SmoothL2(1.0), 0.1)
+    exact = minimize(problem)
+    for good, bad in (("newton_cg", "newton"), ("newton", "newton_cg")):
+        for name, gap in ((good, 1e-6), (bad, 1e-3)):
+            reached = (exact.rho + gap, exact.thetas, 1, 1.0)
+            monkeypatch.setattr(large if name == "newton_cg" else joint, name, lambda *_, reached=reached: reached)
+        solution = minimize(problem, throw=False)
+        assert solution.status is Status.STALLED
+        assert solution.stats["method"] == good
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_springs_put_rho_on_a_model_that_holds_it(pinned):
+    """With ε = 0: the other three pull by less than λ, so ρ is on the first, to the last bit, and moves with it."""
+    rng = np.random.default_rng(0)
+    models = 0.1 * rng.standard_normal((1, 5)) + np.vstack([np.zeros(5), 3.0 * rng.standard_normal((3, 5))])
+    models[3] = -models[1] - models[2]
+    theta, pins = (models[1:], models[:1]) if pinned else (models, np.zeros((0, 5)))
+    springs = BentSprings(1.5, 0.0, pins, np.zeros(5))
+    tension = springs.settle(theta, rng.standard_normal(5))
+    assert np.array_equal(tension.rho, models[0])
+    V, h = rng.standard_normal(theta.shape), 1e-5
+    low, high = (springs.settle(theta + step * V, tension.rho) for step in (-h, h))
+    np.testing.assert_allclose(tension.times(V), (high.forces - low.forces) / (2 * h), atol=1e-7)
+    assert np.sum(tension.forces * V) == pytest.approx((high.value - low.value) / (2 * h), abs=1e-8)
+    # A weaker spring does not hold it.
+    weak = np.concatenate([models[:1], models[1:2] + 0.1 * rng.standard_normal((4, 5)), models[2:]])
+    assert not np.array_equal(springs.settle(weak, None).rho, models[0])
 
 
 # ---------------------------------------------------------------------------------------------------------- path
@@ -578,3 +775,11 @@ def test_a_reported_gradient_as_strong_as_the_regularizer_leaves_a_ray():
     assert problem.value(solution.rho - 0.1 * outward, solution.thetas) > 8.5  # the other way it is no minimum
     # A slightly weaker gradient has a single minimizer.
     assert minimize(Problem(users, LeastSquares(), L2(1.0), 0.5).tilt(1, [0.999])).minimizers is None
+
+
+@pytest.mark.parametrize(("lam", "scale"), [(1.0, 10.0), (1e-3, 1e6), (1e-12, 1.0), (1e-300, 1.0)])
+def test_a_wrong_tie_is_not_taken_for_rounding(lam, scale):
+    """A wrong tie leaves a force of about λ, which is λ/scale of the gradient at 0: what is accepted must be below it."""
+    accepted = large._below_lambda(1e-11, lam, scale)
+    assert accepted <= 1e-11
+    assert accepted <= 1e-3 * lam / scale or accepted == 2e-16  # nothing is below rounding

@@ -779,7 +779,7 @@ def test_a_reported_gradient_as_strong_as_the_regularizer_leaves_a_ray():
 
 @pytest.mark.parametrize(("lam", "scale"), [(1.0, 10.0), (1e-3, 1e6), (1e-12, 1.0), (1e-300, 1.0)])
 def test_a_wrong_tie_is_not_taken_for_rounding(lam, scale):
-    """A wrong tie leaves a force of about λ, which is λ/scale of the gradient at 0: what is accepted must be below it."""
+    """A wrong tie leaves a force of about λ, λ/scale of the gradient at 0: what is accepted must be below it."""
     accepted = large._below_lambda(1e-11, lam, scale)
     assert accepted <= 1e-11
     assert accepted <= 1e-3 * lam / scale or accepted == 2e-16  # nothing is below rounding

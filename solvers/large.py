@@ -193,6 +193,8 @@ class _Loss:
         value = values.sum() + self.nu * np.sum(self.members * np.sum(theta**2, axis=(1, 2))) + tension.value
         forces = tension.forces.reshape(self.shape)
         gradient = self._by_model(parts) + 2.0 * self.nu * self.members[:, None, None] * theta + forces
+        if self.only_contrasts:  # what all classes share is rounding, and ν would make steps of it
+            gradient -= gradient.mean(axis=1, keepdims=True)
         return _Point(theta, float(value), gradient, probabilities, tension)
 
     def hessian_times(self, V: Array, point: _Point) -> Array:
@@ -746,6 +748,8 @@ def _with_ties(
         return rho, assemble(problem, np.tile(rho, (len(here), 1)))
     center = loss.taken(rho[None], problem.query_dim)
     models = loss.taken(thetas[problem.free][~here], problem.query_dim)
+    if loss.only_contrasts and not len(pins):  # what ρ has of it is rounding, which no step would remove
+        center, models = (x - x.mean(axis=1, keepdims=True) for x in (center, models))
     hub: int | Array | None = None
     first = 0  # the number of the first model that is nobody's but its user's
     if len(pins):

@@ -83,7 +83,7 @@ class Minimax:
     AssumptionError
         N <= 2F, or too many sets.
     SolverError
-        The minimum was not found to 1e-6 of C (not seen).
+        The point was not shown to have the least C up to a share of 1e-6.
 
     Source: Definition 2, Corollary 2, claim C21 (``c21_sharp_in_one_dimension``).
 
@@ -142,14 +142,33 @@ def _least_ratio(centers: Array, radii: Array) -> Array:
     for _ in range(len(radii)):
         ratios = norms(centers - x) / radii
         worst = int(np.argmax(ratios))
-        level = float(ratios[active].max())
-        if worst in active or not ratios[worst] > level * (1.0 + 1e-12):
+        if worst in active or not ratios[worst] > float(ratios[active].max()) * (1.0 + 1e-12):
             break
         active.append(worst)
         x = _least_of_few(centers[active], radii[active], x)
-    if not float((norms(centers - x) / radii).max()) <= (1.0 + 1e-6) * max(level, float(ratios[active].max())):
+    if not _excess(centers, radii, x) <= 1e-6:
         raise SolverError("the point with the least constant was not found")
     return x
+
+
+def _excess(centers: Array, radii: Array, x: Array) -> float:
+    """Return by what share, at most, max_S ‖x - c_S‖/r_S exceeds its minimum.
+
+    The gradients of the largest terms have a mean g.  All y with a smaller maximum t are within 2t·min r of x, so by
+    convexity the minimum is at least that of those terms less ‖g‖·2t·min r.
+    """
+    away = x - centers
+    lengths = norms(away)
+    ratios = lengths / radii
+    largest = float(ratios.max())
+    near = ratios >= largest * (1.0 - 1e-7)
+    if largest == 0.0:
+        return 0.0
+    slopes = away[near] / (lengths[near] * radii[near])[:, None]
+    # The weights whose mean gradient is least: they sum to about 1, and are made to.
+    weights, _ = scipy.optimize.nnls(np.vstack([slopes.T, np.ones(len(slopes))]), np.append(np.zeros(len(x)), 1.0))
+    mean = weights @ slopes / weights.sum()
+    return 1e-7 + 2.0 * float(radii.min() * norms(mean))
 
 
 def _least_of_few(centers: Array, radii: Array, x: Array) -> Array:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from solvers import Minimax
-from theory import AssumptionError, ShapeError
+from solvers import Minimax, learners
+from theory import AssumptionError, ShapeError, SolverError
 from theory.impossibility import diameter, least_constant, two_worlds
 from theory.learners import GeometricMedian, Mean
 
@@ -107,6 +107,16 @@ def test_users_who_agree_are_believed():
     assert Minimax(2).constant(models, np.array([1.0, 2.0])) < math.inf
     assert Minimax(2).constant(models, np.array([1.0, 2.0 + 1e-9])) == math.inf
     assert np.array_equal(Minimax(1)(np.ones((4, 3))), np.ones(3))
+
+
+def test_a_point_that_is_not_the_best_is_refused(monkeypatch):
+    """The minimizer of few sets, moved by 1e-4: no set outside is worse, and still it is not the answer."""
+    models = np.random.default_rng(2).standard_normal((6, 2))
+    assert np.isfinite(Minimax(2)(models)).all()
+    least = learners._least_of_few
+    monkeypatch.setattr(learners, "_least_of_few", lambda centers, radii, x: least(centers, radii, x) + 1e-4)
+    with pytest.raises(SolverError, match="least constant"):
+        Minimax(2)(models)
 
 
 def test_minimax_follows_shifts_turns_and_scales():

@@ -47,6 +47,7 @@ from scipy.special import expit
 from theory import rational
 from theory.arrays import Array, as_count, as_positive
 from theory.pac import (
+    UNDERFLOW,
     Bounds,
     PacCertificate,
     PacEvent,
@@ -68,8 +69,6 @@ _LARGEST_DEFAULT = 100_000
 #: Branch and bound keeps the products of the entries of each query: at most this many numbers.
 LARGEST_PRODUCTS = 25_000_000
 _FUNCTION_ERROR = 40.0 * UNIT
-#: More than a length computed from squares loses where they underflow, which is 2.3e-162 for each √d.
-_UNDERFLOW = 1e-150
 
 
 def secant(m: Array, x: Array) -> Array:
@@ -106,7 +105,7 @@ class Model:
         Q, theta = event.Q, event.theta
         n, d = Q.shape
         m = Q @ theta
-        lengths = np.sqrt(np.einsum("ij,ij->i", Q, Q)) * (1.0 + gamma(d + 2)) + _UNDERFLOW
+        lengths = np.sqrt(np.einsum("ij,ij->i", Q, Q)) * (1.0 + gamma(d + 2)) + UNDERFLOW
         size_theta = math.hypot(*theta)
         margin_error = gamma(d + 1) * lengths * size_theta + 1e-300
         # ∇ℓ = -A σ(-A m) Q.
@@ -121,7 +120,7 @@ class Model:
         error_p = float(np.sum(lengths * slope_error)) + gamma(terms) * (
             float(np.sum(lengths)) + 2.0 * event.nu * size_theta
         )
-        error_p = 1.01 * error_p + _UNDERFLOW
+        error_p = 1.01 * error_p + UNDERFLOW
         return cls(Q, m, lengths, margin_error, p, error_p, event.nu, event.slope, bounds_of(event.radius()))
 
     @property
